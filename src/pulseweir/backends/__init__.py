@@ -1,0 +1,1 @@
+"""The systems pulseweir speaks to: bus, FHIR service, lake, repository, channels."""

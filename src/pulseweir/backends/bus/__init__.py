@@ -1,0 +1,1 @@
+"""The event bus: one protocol, one backend a module."""

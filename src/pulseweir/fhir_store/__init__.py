@@ -1,0 +1,1 @@
+"""The embedded FHIR R4 server."""

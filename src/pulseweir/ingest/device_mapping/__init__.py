@@ -1,0 +1,1 @@
+"""Step 4: device mappings, from message to measurements. Pure."""

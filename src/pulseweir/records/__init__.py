@@ -1,0 +1,1 @@
+"""What flows between the steps: Arrow schemas, topics, deterministic identifiers, units and codes."""

@@ -1,0 +1,129 @@
+"""The topics of the bus, the Arrow schema of each, and the column its shards are cut by. Pure.
+
+Instants are int64 microseconds UTC (Arrow ``timestamp[us, UTC]``). Columns named ``*_json`` hold one JSON
+document a row. No column holds a name, an address or an identifier of a person: `patient_id` is the logical
+id of a FHIR Patient.
+"""
+
+import pyarrow as pa
+
+INSTANT = pa.timestamp("us", tz="UTC")
+_NAME = pa.dictionary(pa.int32(), pa.utf8())
+
+DEVICE_MESSAGES = "device-messages"
+MEASUREMENTS = "measurements"
+PATIENT_MEASUREMENTS = "patient-measurements"
+RISK_SCORES = "risk-scores"
+ALERT_EVENTS = "alert-events"
+
+DEVICE_MESSAGE_SCHEMA = pa.schema(
+    [
+        ("message_id", pa.utf8()),  # 64 hex: `identifiers.message_id`
+        ("device_id", _NAME),  # the connection's device; a gateway's own id when it carries others
+        ("kind", _NAME),  # catalog kind from the registry, "" when none
+        ("received_at", INSTANT),  # hub clock
+        ("properties_json", pa.utf8()),  # application properties: object of text
+        ("system_properties_json", pa.utf8()),  # IoT Hub system properties: object of text
+        ("body", pa.binary()),  # as sent, untouched
+    ]
+)
+
+_MEASUREMENT_FIELDS = [
+    ("message_id", pa.utf8()),
+    ("device_id", _NAME),  # from the mapping: the device that measured
+    ("type", _NAME),  # typeName of the device mapping
+    ("name", _NAME),  # valueName of the device mapping
+    ("text", pa.utf8()),  # the value as the mapping rendered it
+    ("number", pa.float64()),  # the value as a number, null when it is none
+    ("occurred_at", INSTANT),  # device clock = FHIR effective
+    ("received_at", INSTANT),  # hub clock
+    ("patient_id", _NAME),
+    ("encounter_id", _NAME),  # null when none
+    ("correlation_id", _NAME),  # null when none
+    ("code", _NAME),  # LOINC; null when the FHIR mapping has no such type or value
+    ("unit", _NAME),  # UCUM code; null as above
+    ("observation_id", pa.utf8()),  # id of the Observation that will hold the value; null as above
+    ("implausible", pa.bool_()),  # outside the absolute bounds of its code: kept, shown, never scored
+    ("mapping_version", _NAME),
+]
+MEASUREMENT_SCHEMA = pa.schema(_MEASUREMENT_FIELDS)
+
+PATIENT_MEASUREMENT_SCHEMA = pa.schema(
+    [
+        *_MEASUREMENT_FIELDS,
+        ("age_years", pa.int16()),  # null when unknown
+        ("sex", _NAME),  # FHIR administrative gender, null when unknown
+        ("ward", _NAME),  # name of the ward's Location, null when unknown
+        ("bed", _NAME),  # name of the bed's Location, null when unknown
+        ("spo2_scale", pa.int8()),  # 1, or 2 on a clinician's recorded decision
+        ("conditions", pa.list_(pa.utf8())),  # codes of active Conditions
+        ("context_version", pa.int64()),  # version of the patient context; 0 = not known yet
+        ("quality", _NAME),  # good, suspect, impossible, future
+    ]
+)
+
+RISK_SCORE_SCHEMA = pa.schema(
+    [
+        ("patient_id", _NAME),
+        ("model", _NAME),
+        ("model_version", _NAME),
+        ("window_start", INSTANT),
+        ("window_end", INSTANT),
+        (
+            "revision",
+            pa.int32(),
+        ),  # 1 for the first final, +1 each time late data changes it; 0 while preliminary
+        ("preliminary", pa.bool_()),
+        ("live", pa.bool_()),  # a live row: for repository and screens, not the final word on its window
+        ("backfill", pa.bool_()),  # already old on arrival: scored and shown, never an alert
+        ("status", _NAME),  # complete, partial, insufficient-data
+        ("score", pa.float64()),  # null when insufficient-data
+        ("probability", pa.float64()),  # 0 to 1, null when the model gives none
+        ("band", _NAME),  # low, low-medium, medium, high; null when insufficient-data
+        ("single_red", pa.bool_()),  # any single parameter scored 3
+        ("contributions_json", pa.utf8()),  # [{"parameter","points"}]
+        ("inputs_json", pa.utf8()),  # see `inputs.Input`
+        ("missing", pa.list_(pa.utf8())),  # parameters without a usable value
+        ("stale", pa.list_(pa.utf8())),  # parameters whose newest value is older than its maximum age
+        ("basis", pa.list_(pa.utf8())),  # observation ids
+        ("newest_occurred_at", INSTANT),
+        ("newest_received_at", INSTANT),
+        ("ward", _NAME),
+        ("bed", _NAME),
+        ("age_years", pa.int16()),
+        ("sex", _NAME),
+        ("spo2_scale", pa.int8()),
+        ("scored_at", INSTANT),  # processed_at of the engine
+    ]
+)
+
+ALERT_EVENT_SCHEMA = pa.schema(
+    [
+        ("event_id", pa.utf8()),  # 64 hex
+        ("alert_id", pa.utf8()),
+        ("patient_id", _NAME),
+        ("rule", _NAME),
+        (
+            "transition",
+            _NAME,
+        ),  # raised, notified, acknowledged, escalated, claimed, resolved, auto-cleared, rejected
+        ("occurred_at", INSTANT),
+        ("detail_json", pa.utf8()),
+    ]
+)
+
+SCHEMAS = {
+    DEVICE_MESSAGES: DEVICE_MESSAGE_SCHEMA,
+    MEASUREMENTS: MEASUREMENT_SCHEMA,
+    PATIENT_MEASUREMENTS: PATIENT_MEASUREMENT_SCHEMA,
+    RISK_SCORES: RISK_SCORE_SCHEMA,
+    ALERT_EVENTS: ALERT_EVENT_SCHEMA,
+}
+
+SHARD_COLUMN = {
+    DEVICE_MESSAGES: "device_id",
+    MEASUREMENTS: "device_id",
+    PATIENT_MEASUREMENTS: "patient_id",
+    RISK_SCORES: "patient_id",
+    ALERT_EVENTS: "patient_id",
+}

@@ -1,0 +1,1 @@
+"""Step 10: what runs the windows and models."""

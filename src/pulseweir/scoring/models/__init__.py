@@ -1,0 +1,1 @@
+"""Step 10: the risk models, one file each."""

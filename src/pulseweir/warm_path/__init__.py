@@ -1,0 +1,1 @@
+"""Orange, steps 16 to 18: care coordination."""
