@@ -76,7 +76,8 @@ class LeaseLost(RetryLater):
         self.group = group
         self.shard = shard
         super().__init__(
-            f"Shard {shard} of {topic} moved away from this member of group {group}. Its records are read again by the new owner."
+            f"Shard {shard} of {topic} moved away from this member of group {group}. "
+            "Its records are read again by the new owner."
         )
 
 
@@ -86,7 +87,8 @@ class SqliteTooOld(RefuseToStart):
     def __init__(self, version: str, needed: str) -> None:
         self.version = version
         super().__init__(
-            f"SQLite {version} has the WAL-reset race; {needed} or newer is needed. Install the apsw wheel: pip install -U apsw."
+            f"SQLite {version} has the WAL-reset race; {needed} or newer is needed. "
+            "Install the apsw wheel: pip install -U apsw."
         )
 
 
@@ -96,5 +98,39 @@ class DataDirectoryNewer(RefuseToStart):
     def __init__(self, path: str, found: int, known: int) -> None:
         self.path = path
         super().__init__(
-            f"{path} has schema version {found}, this pulseweir knows up to {known}. Upgrade pulseweir, or restore a backup."
+            f"{path} has schema version {found}, this pulseweir knows up to {known}. "
+            "Upgrade pulseweir, or restore a backup."
         )
+
+
+class HubRefusedDevice(RefuseToStart):
+    """The hub does not let this device in: its key, its id or its protocol is wrong."""
+
+    def __init__(self, device_id: str, code: int) -> None:
+        self.device_id = device_id
+        self.code = code
+        super().__init__(
+            f"The hub refused device {device_id} (code {code}). Check that it is registered and enabled, and its key: "
+            f"pulseweir device show {device_id}."
+        )
+
+
+class HubUnreachable(RetryLater):
+    """A device could not reach its hub, or got no acknowledgement, for longer than it may wait."""
+
+    def __init__(self, device_id: str, host: str, port: int, waited_seconds: float) -> None:
+        self.device_id = device_id
+        super().__init__(
+            f"Device {device_id}: no acknowledgement from {host}:{port} for {waited_seconds:.0f} s. "
+            "Its messages are not lost for the hub: send them again. Is the hub running? pulseweir status"
+        )
+
+
+class RecordingInvalid(RefuseToStart):
+    """A recording cannot be read as the format it is said to be."""
+
+    def __init__(self, file: str, line: int | None, problem: str) -> None:
+        self.file = file
+        self.line = line
+        place = file if line is None else f"{file}, line {line}"
+        super().__init__(f"{place}: {problem}. Nothing was sent; correct the file or choose another format.")

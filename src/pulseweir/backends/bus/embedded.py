@@ -1,0 +1,228 @@
+"""The embedded bus: topics and ledgers as SQLite files that many processes of one machine share."""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self, TypeVar
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from pulseweir.backends.bus.base import Delivery, Outcome, SetAside
+from pulseweir.backends.bus.encoding import cut, decode, to_schema
+from pulseweir.backends.bus.ledger import AsideEntry, Ledger
+from pulseweir.backends.bus.log import StoredBatch, TopicLog
+from pulseweir.records.topics import SCHEMAS, SHARD_COLUMN
+
+Answer = TypeVar("Answer")
+_WATCH_SECONDS = 0.004
+_CLAIM_SECONDS = 1.0
+
+
+class BusSettings(BaseModel):
+    """The embedded bus."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shard_count: int = Field(8, ge=1, le=256, description="Shards of a topic; fixed when the topic is first made.")
+    rotate_bytes: int = Field(
+        256 * 1024 * 1024, ge=1_048_576, description="Size at which a topic's file is closed and the next begun, bytes."
+    )
+    seen_seconds: int = Field(3_600, ge=60, description="How long a message id is remembered to drop repeats, seconds.")
+
+
+class EmbeddedSubscription:
+    """A member of a group on one topic; see `base.Subscription` for what it guarantees."""
+
+    def __init__(self, log: TopicLog, ledger: Ledger) -> None:
+        self._log = log
+        self._ledger = ledger
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{log.topic}-{ledger.group}")
+        self._member = uuid.uuid4().hex
+        self._next: dict[int, int] = {}
+        self._gained: dict[int, bytes | None] = {}
+        self._lost: list[int] = []
+        self._claimed_at = float("-inf")
+        self._version: tuple[int, int] | None = None
+
+    async def assigned(self) -> Mapping[int, bytes | None]:
+        """Shards gained since the last call, with their snapshots."""
+        await self._claim()
+        gained, self._gained = self._gained, {}
+        return gained
+
+    async def revoked(self) -> Sequence[int]:
+        """Shards lost since the last call."""
+        lost, self._lost = self._lost, []
+        return lost
+
+    async def read(
+        self, *, wait_seconds: float, row_limit: int, without: frozenset[int] = frozenset()
+    ) -> list[Delivery]:
+        """The next deliveries, waiting up to `wait_seconds` for the first."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_seconds
+        while True:
+            await self._claim()
+            version = await self._call(self._log.version)
+            if version != self._version or without:
+                found = await self._read_now(row_limit, without)
+                if found:
+                    return found
+                self._version = version if not without else None
+            if loop.time() >= deadline:
+                return []
+            await self._wait_for_change(min(deadline, loop.time() + _CLAIM_SECONDS))
+
+    async def rewind(self, shard: int) -> None:
+        """Read the shard again from its committed position."""
+        positions, _, _ = await self._call(self._ledger.balance)
+        if shard in self._next:
+            self._next[shard] = positions.get(shard, 0)
+        self._version = None
+
+    async def commit(
+        self, positions: Mapping[int, int], outcome: Outcome, snapshots: Mapping[int, bytes] | None = None
+    ) -> None:
+        """Store positions, outcome and snapshots in one transaction."""
+        await self._call(lambda: self._ledger.commit(self._member, positions, outcome, snapshots or {}))
+
+    async def due(self, *, row_limit: int) -> list[SetAside]:
+        """Parked rows of the owned shards whose time has come."""
+        if not self._next:
+            return []
+        entries = await self._call(lambda: self._ledger.due(self._next, row_limit))
+        return [entry.item for entry in entries]
+
+    async def due_entries(self, *, row_limit: int) -> list[AsideEntry]:
+        """As `due`, with attempts and first instants."""
+        if not self._next:
+            return []
+        return await self._call(lambda: self._ledger.due(self._next, row_limit))
+
+    async def settle(self, record_ids: Sequence[str], outcome: Outcome) -> None:
+        """Store what became of parked rows."""
+        await self._call(lambda: self._ledger.settle(self._member, record_ids, outcome))
+
+    async def seen_before(self, message_ids: Sequence[str]) -> set[str]:
+        """Which of these ids were committed as seen."""
+        return await self._call(lambda: self._ledger.seen_before(message_ids))
+
+    async def close(self) -> None:
+        """Give the shards back and close the files."""
+        await self._call(self._release)
+        self._thread.shutdown()
+
+    def _release(self) -> None:
+        self._ledger.leave(self._member)
+        self._ledger.close()
+        self._log.close()
+
+    async def _claim(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._claimed_at < _CLAIM_SECONDS:
+            return
+        self._claimed_at = now
+        owned = await self._call(lambda: self._ledger.claim(self._member, self._log.shard_count))
+        for shard in set(self._next) - set(owned):
+            del self._next[shard]
+            self._gained.pop(shard, None)
+            self._lost.append(shard)
+        for shard in set(owned) - set(self._next):
+            self._next[shard], self._gained[shard] = owned[shard]
+            self._version = None
+
+    async def _read_now(self, row_limit: int, without: frozenset[int]) -> list[Delivery]:
+        after = {shard: position for shard, position in self._next.items() if shard not in without}
+        if not after:
+            return []
+        stored = await self._call(lambda: self._log.read(after, row_limit))
+        for batch in stored:
+            self._next[batch.shard] = batch.position
+        return [self._delivery(batch) for batch in stored]
+
+    def _delivery(self, batch: StoredBatch) -> Delivery:
+        return Delivery(self._log.topic, batch.shard, batch.position, decode(batch.payload))
+
+    async def _wait_for_change(self, deadline: float) -> None:
+        loop = asyncio.get_running_loop()
+        while loop.time() < deadline:
+            await asyncio.sleep(_WATCH_SECONDS)
+            # A data_version look takes microseconds: cheaper here than in the thread, which is idle now.
+            if self._log.version() != self._version:
+                return
+
+    async def _call(self, work: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+class EmbeddedBus:
+    """Topics in a directory; see `base.Bus` for what it guarantees."""
+
+    def __init__(self, directory: Path, settings: BusSettings) -> None:
+        self.directory = directory
+        self._settings = settings
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="bus-writer")
+        self._logs: dict[str, TopicLog] = {}
+        self._subscriptions: list[EmbeddedSubscription] = []
+
+    @classmethod
+    def open(cls, directory: Path, settings: BusSettings | None = None) -> Self:
+        """Open (and create) a bus directory.
+
+        Raises:
+            SqliteTooOld: Install a newer apsw wheel.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        return cls(directory, settings or BusSettings())
+
+    async def publish(self, tables: Sequence[tuple[str, pa.Table]]) -> None:
+        """Append rows; returns once all of them are on disk, one sync a topic."""
+        if any(table.num_rows for _, table in tables):
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._publish, tables)
+
+    async def subscribe(self, topic: str, group: str) -> EmbeddedSubscription:
+        """Join a group on a topic."""
+        log = self.open_log(topic)
+        ledger = Ledger(ledger_path(self.directory, topic, group), topic, seen_seconds=self._settings.seen_seconds)
+        subscription = EmbeddedSubscription(log, ledger)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    async def close(self) -> None:
+        """Close every subscription and file."""
+        for subscription in self._subscriptions:
+            await subscription.close()
+        self._subscriptions.clear()
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._close_logs)
+        self._writer.shutdown()
+
+    def open_log(self, topic: str) -> TopicLog:
+        """A fresh view of one topic's files, for one thread."""
+        return TopicLog(self.directory / "topics" / topic, self._settings.shard_count, self._settings.rotate_bytes)
+
+    def _publish(self, tables: Sequence[tuple[str, pa.Table]]) -> None:
+        by_topic: dict[str, list[tuple[int, int, bytes]]] = {}
+        for topic, table in tables:
+            if table.num_rows:
+                log = self._log(topic)
+                rows = to_schema(table, SCHEMAS[topic])
+                by_topic.setdefault(topic, []).extend(cut(rows, SHARD_COLUMN[topic], log.shard_count))
+        for topic, batches in by_topic.items():
+            self._log(topic).append(batches)
+
+    def _log(self, topic: str) -> TopicLog:
+        if topic not in self._logs:
+            self._logs[topic] = self.open_log(topic)
+        return self._logs[topic]
+
+    def _close_logs(self) -> None:
+        for log in self._logs.values():
+            log.close()
+
+
+def ledger_path(directory: Path, topic: str, group: str) -> Path:
+    """Where a group's book on a topic lies."""
+    return directory / "groups" / topic / f"{group}.db"
