@@ -1,12 +1,32 @@
-"""The one delivery loop: read, handle, write, publish, commit; retry, park, quarantine."""
+"""The one delivery loop: read, handle, write, publish, commit; retry, park, quarantine.
 
-from collections.abc import Mapping
+The order is what keeps the promises: outside effects are idempotent and come first, then the outputs for the bus,
+then one transaction with the positions and what became of every row. A kill between any two of these repeats work
+and changes nothing.
+"""
+
+import asyncio
+import random
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
+import structlog
 
-from pulseweir.backends.bus.base import Outcome
+from pulseweir.backends.bus.base import Bus, Delivery, Outcome, SetAside, Subscription
+from pulseweir.errors import LeaseLost, RejectRecord, RetryLater
+from pulseweir.records.identifiers import digest
+from pulseweir.telemetry import QUARANTINE_ITEMS, WORKER_RETRIES
+
+FIRST_POSITION = b"pulseweir.first_position"
+LAST_POSITION = b"pulseweir.last_position"
+_SHORTEST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 10.0
+_PARKED_SECONDS = 0.5
+_PARKED_ROWS = 2_000
 
 
 @dataclass(slots=True)
@@ -68,3 +88,244 @@ class Stage(Protocol):
     def snapshots(self) -> Mapping[int, bytes]:
         """State to commit with the positions, by shard; empty for a stage without state."""
         return {}
+
+
+class Worker:
+    """Runs one stage on one topic until told to stop.
+
+    Args:
+        stage: What to do with rows.
+        bus: Where its outputs go.
+        subscription: This member of the stage's group; closed by `run`.
+        jitter: Source of the back-off's randomness.
+    """
+
+    def __init__(self, stage: Stage, bus: Bus, subscription: Subscription, jitter: random.Random | None = None) -> None:
+        self._stage = stage
+        self._bus = bus
+        self._subscription = subscription
+        self._jitter = jitter or random.Random()  # noqa: S311 - back-off, not a secret
+        self._stopping = asyncio.Event()
+        self._positions: dict[int, int] = {}
+        self._outcome = Outcome()
+        self._owned: set[int] = set()
+        self._pause_until: dict[int, float] = {}
+        self._failures = 0
+        self._careful = False
+        self._ticked_at = self._parked_at = self._committed_at = float("-inf")
+
+    def stop(self) -> None:
+        """End `run` after the current batch is committed."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Deliver until `stop`; what is not committed by then comes again on the next start."""
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._turn()
+                    self._failures = 0
+                except LeaseLost:
+                    await self._begin_again()
+                except RetryLater as error:
+                    WORKER_RETRIES.labels(self._stage.group).inc()
+                    await self._begin_again()
+                    await self._pause(error.retry_after_seconds)
+            await self._commit()
+        finally:
+            await self._subscription.close()
+
+    async def _turn(self) -> None:
+        await self._follow_assignment()
+        deliveries = await self._subscription.read(
+            wait_seconds=self._wait_seconds(), row_limit=self._stage.row_limit, without=self._paused()
+        )
+        if deliveries:
+            await self._deliver(deliveries)
+        now = asyncio.get_running_loop().time()
+        if self._stage.tick_seconds is not None and now - self._ticked_at >= self._stage.tick_seconds:
+            self._ticked_at = now
+            await self._accept(await self._stage.tick(), {})
+        if now - self._parked_at >= _PARKED_SECONDS:
+            self._parked_at = now
+            await self._try_parked()
+        if now - self._committed_at >= self._stage.commit_seconds:
+            await self._commit()
+
+    def _wait_seconds(self) -> float:
+        pending = self._stage.commit_seconds if self._positions else 1.0
+        return min(self._stage.tick_seconds or 1.0, _PARKED_SECONDS, pending or 1.0)
+
+    async def _follow_assignment(self) -> None:
+        for shard, snapshot in (await self._subscription.assigned()).items():
+            self._owned.add(shard)
+            self._stage.assigned(shard, snapshot)
+        for shard in await self._subscription.revoked():
+            self._owned.discard(shard)
+            self._positions.pop(shard, None)
+            self._stage.revoked(shard)
+
+    # Deliveries
+
+    async def _deliver(self, deliveries: Sequence[Delivery]) -> None:
+        if self._careful:
+            await self._deliver_row_by_row(deliveries)
+            return
+        try:
+            await self._handle(deliveries)
+        except LeaseLost:
+            raise
+        except RetryLater as error:
+            await self._retry_shards(deliveries, error)
+        except Exception as error:
+            # The loop is the one place that catches everything: a bug met by one record must not block its shard.
+            structlog.get_logger().error(
+                "batch_failed", group=self._stage.group, error=type(error).__name__, exc_info=True
+            )
+            self._careful = True
+            await self._begin_again()
+
+    async def _handle(self, deliveries: Sequence[Delivery]) -> None:
+        tables = joined(deliveries)
+        positions = {delivery.shard: delivery.position for delivery in deliveries}
+        await self._accept(await self._stage.handle(tables), positions)
+
+    async def _retry_shards(self, deliveries: Sequence[Delivery], error: RetryLater) -> None:
+        """Try each shard alone, so that the ones whose world is well go on."""
+        by_shard: dict[int, list[Delivery]] = {}
+        for delivery in deliveries:
+            by_shard.setdefault(delivery.shard, []).append(delivery)
+        if self._has_state or len(by_shard) == 1:
+            raise error
+        for shard, share in by_shard.items():
+            try:
+                await self._handle(share)
+            except LeaseLost:
+                raise
+            except RetryLater as again:
+                WORKER_RETRIES.labels(self._stage.group).inc()
+                await self._subscription.rewind(shard)
+                pause = again.retry_after_seconds or self._back_off_seconds()
+                self._pause_until[shard] = asyncio.get_running_loop().time() + pause
+        self._failures += 1
+
+    async def _deliver_row_by_row(self, deliveries: Sequence[Delivery]) -> None:
+        """Isolate the record that made the whole batch fail; quarantine it, keep its neighbours."""
+        for delivery in deliveries:
+            for index in range(delivery.table.num_rows):
+                row = delivery.table.slice(index, 1)
+                saved = self._stage.snapshots()
+                try:
+                    await self._accept(await self._stage.handle({delivery.shard: row}), {})
+                except RetryLater:
+                    raise
+                except Exception as error:
+                    if self._has_state:
+                        self._stage.assigned(delivery.shard, saved.get(delivery.shard))
+                    self._outcome.quarantined.append(self._rejected(delivery.topic, row, error))
+            self._positions[delivery.shard] = delivery.position
+        await self._commit()
+        self._careful = False
+
+    def _rejected(self, topic: str, row: pa.Table, error: Exception) -> SetAside:
+        reason = error.reason if isinstance(error, RejectRecord) else "unexpected-error"
+        message = (
+            str(error)
+            if isinstance(error, RejectRecord)
+            else f"{type(error).__name__} at {place_of(error)}. Report it with this record's id, then redrive."
+        )
+        return SetAside(record_id(topic, row), row, self._stage.group, reason, message)
+
+    # Parked rows
+
+    async def _try_parked(self) -> None:
+        items = await self._subscription.due(row_limit=_PARKED_ROWS)
+        if not items:
+            return
+        await self._commit()
+        rows = pa.concat_tables([item.row for item in items]).unify_dictionaries().combine_chunks()
+        handled = await self._stage.handle_parked(rows, [item.first_at_microseconds for item in items])
+        await self._publish(handled)
+        await self._subscription.settle([item.record_id for item in items], handled.outcome)
+
+    # Ends of a turn
+
+    async def _accept(self, handled: Handled | None, positions: Mapping[int, int]) -> None:
+        if handled is not None:
+            await self._publish(handled)
+            self._outcome.absorb(handled.outcome)
+        self._positions.update(positions)
+        if self._stage.commit_seconds == 0:
+            await self._commit()
+
+    async def _publish(self, handled: Handled) -> None:
+        if handled.publish:
+            await self._bus.publish(handled.publish)
+
+    async def _commit(self) -> None:
+        self._committed_at = asyncio.get_running_loop().time()
+        if not self._positions and self._outcome == Outcome():
+            return
+        snapshots = self._stage.snapshots() if self._has_state else {}
+        await self._subscription.commit(self._positions, self._outcome, snapshots)
+        for item in self._outcome.quarantined:
+            QUARANTINE_ITEMS.labels(item.stage, item.reason).inc()
+        self._positions, self._outcome = {}, Outcome()
+
+    async def _begin_again(self) -> None:
+        """Forget what is not committed and read it again, with the state that was committed."""
+        self._positions, self._outcome = {}, Outcome()
+        for shard in self._owned:
+            self._stage.revoked(shard)
+        owned = await self._subscription.restart()
+        self._owned = set(owned)
+        for shard, snapshot in owned.items():
+            self._stage.assigned(shard, snapshot)
+
+    @property
+    def _has_state(self) -> bool:
+        return self._stage.commit_seconds > 0
+
+    def _paused(self) -> frozenset[int]:
+        now = asyncio.get_running_loop().time()
+        self._pause_until = {shard: until for shard, until in self._pause_until.items() if until > now}
+        return frozenset(self._pause_until)
+
+    async def _pause(self, asked_seconds: float | None) -> None:
+        self._failures += 1
+        seconds = asked_seconds or self._back_off_seconds()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    def _back_off_seconds(self) -> float:
+        ceiling = min(_SHORTEST_PAUSE_SECONDS * 2 ** min(self._failures, 10), _LONGEST_PAUSE_SECONDS)
+        return self._jitter.uniform(ceiling / 2, ceiling)
+
+
+def joined(deliveries: Sequence[Delivery]) -> dict[int, pa.Table]:
+    """One table a shard, in order; its schema metadata names the first and last position it holds."""
+    by_shard: dict[int, list[Delivery]] = {}
+    for delivery in deliveries:
+        by_shard.setdefault(delivery.shard, []).append(delivery)
+    tables = {}
+    for shard, share in by_shard.items():
+        table = pa.concat_tables([delivery.table for delivery in share]).unify_dictionaries().combine_chunks()
+        positions = {FIRST_POSITION: str(share[0].position), LAST_POSITION: str(share[-1].position)}
+        tables[shard] = table.replace_schema_metadata(positions)
+    return tables
+
+
+def record_id(topic: str, row: pa.Table) -> str:
+    """The id of one row of a topic by its content: the same row read again has the same id."""
+    return digest(
+        topic, *(f"{name}={column[0].as_py()!r}" for name, column in zip(row.column_names, row.columns, strict=True))
+    )
+
+
+def place_of(error: BaseException) -> str:
+    """File and line where an error was raised: enough to find it, and never a value of the record."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown"

@@ -37,6 +37,7 @@ class SetAside:
         template: Mapping template at fault, if any.
         expression: Expression at fault, if any.
         place: Where in the record, if known.
+        first_at_microseconds: Real instant at which it was first set aside; 0 before it is stored.
     """
 
     record_id: str
@@ -47,6 +48,7 @@ class SetAside:
     template: str | None = None
     expression: str | None = None
     place: str | None = None
+    first_at_microseconds: int = 0
 
 
 @dataclass(slots=True)
@@ -106,6 +108,10 @@ class Subscription(Protocol):
 
     async def rewind(self, shard: int) -> None:
         """Read the shard again from its committed position."""
+        ...
+
+    async def restart(self) -> Mapping[int, bytes | None]:
+        """Read every owned shard again from its committed position; returns them with their snapshots."""
         ...
 
     async def commit(

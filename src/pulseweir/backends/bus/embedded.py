@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pulseweir.backends.bus.base import Delivery, Outcome, SetAside
 from pulseweir.backends.bus.encoding import cut, decode, to_schema
-from pulseweir.backends.bus.ledger import AsideEntry, Ledger
+from pulseweir.backends.bus.ledger import Ledger
 from pulseweir.backends.bus.log import StoredBatch, TopicLog
 from pulseweir.records.topics import SCHEMAS, SHARD_COLUMN
 
@@ -83,6 +83,13 @@ class EmbeddedSubscription:
             self._next[shard] = positions.get(shard, 0)
         self._version = None
 
+    async def restart(self) -> Mapping[int, bytes | None]:
+        """Read every owned shard again from its committed position."""
+        owned = await self._call(lambda: self._ledger.claim(self._member, self._log.shard_count))
+        self._next = {shard: position for shard, (position, _) in owned.items()}
+        self._gained, self._lost, self._version = {}, [], None
+        return {shard: snapshot for shard, (_, snapshot) in owned.items()}
+
     async def commit(
         self, positions: Mapping[int, int], outcome: Outcome, snapshots: Mapping[int, bytes] | None = None
     ) -> None:
@@ -91,16 +98,7 @@ class EmbeddedSubscription:
 
     async def due(self, *, row_limit: int) -> list[SetAside]:
         """Parked rows of the owned shards whose time has come."""
-        if not self._next:
-            return []
-        entries = await self._call(lambda: self._ledger.due(self._next, row_limit))
-        return [entry.item for entry in entries]
-
-    async def due_entries(self, *, row_limit: int) -> list[AsideEntry]:
-        """As `due`, with attempts and first instants."""
-        if not self._next:
-            return []
-        return await self._call(lambda: self._ledger.due(self._next, row_limit))
+        return await self._call(lambda: self._ledger.due(self._next, row_limit)) if self._next else []
 
     async def settle(self, record_ids: Sequence[str], outcome: Outcome) -> None:
         """Store what became of parked rows."""

@@ -6,7 +6,6 @@ stored in one transaction, so the counts stay exact whatever is killed when.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +41,7 @@ _MIGRATIONS = (
     CREATE INDEX seen_age ON seen (seen_at);
     """,
 )
-_ASIDE_COLUMNS = "record_id, payload, stage, reason, message, template, expression, place, attempts, first_at"
-
-
-@dataclass(frozen=True, slots=True)
-class AsideEntry:
-    """A row set aside, with its history.
-
-    Attributes:
-        item: The row and why.
-        attempts: How often it was tried.
-        first_at_microseconds: Real instant at which it was first set aside.
-    """
-
-    item: SetAside
-    attempts: int
-    first_at_microseconds: int
+_ASIDE_COLUMNS = "record_id, payload, stage, reason, message, template, expression, place, first_at"
 
 
 class Ledger:
@@ -218,7 +202,7 @@ class Ledger:
 
     # Reading back
 
-    def due(self, shards: Iterable[int], row_limit: int) -> list[AsideEntry]:
+    def due(self, shards: Iterable[int], row_limit: int) -> list[SetAside]:
         """Parked rows of these shards whose time has come, oldest first."""
         owned = sorted(shards)
         marks = ",".join("?" * len(owned))
@@ -227,26 +211,22 @@ class Ledger:
             (PARKED, real_microseconds(), *owned, row_limit),
         )
 
-    def entries(self, state: str, row_limit: int = 1_000) -> list[AsideEntry]:
+    def entries(self, state: str, row_limit: int = 1_000) -> list[SetAside]:
         """Rows in one state, oldest first."""
         return self._entries("state = ? ORDER BY first_at, record_id LIMIT ?", (state, row_limit))
 
-    def entry(self, record_id: str) -> AsideEntry | None:
+    def entry(self, record_id: str) -> SetAside | None:
         """One row set aside, or None."""
         return next(iter(self._entries("record_id = ?", (record_id,))), None)
 
     def _rows(self, query: str, bindings: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         return self._connection.execute(query, bindings).fetchall()
 
-    def _entries(self, condition: str, bindings: tuple[Any, ...]) -> list[AsideEntry]:
+    def _entries(self, condition: str, bindings: tuple[Any, ...]) -> list[SetAside]:
         query = f"SELECT {_ASIDE_COLUMNS} FROM aside WHERE {condition}"  # noqa: S608 - conditions are constants above
         return [
-            AsideEntry(
-                SetAside(record_id, decode(payload), stage, reason, message, template, expression, place),
-                attempts,
-                first,
-            )
-            for record_id, payload, stage, reason, message, template, expression, place, attempts, first in self._rows(
+            SetAside(record_id, decode(payload), stage, reason, message, template, expression, place, first_at)
+            for record_id, payload, stage, reason, message, template, expression, place, first_at in self._rows(
                 query, bindings
             )
         ]
