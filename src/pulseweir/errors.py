@@ -11,6 +11,9 @@ A worker has one ``except`` clause for each of the three and no others. Messages
 end with the remedy; they never hold patient data.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 
 class PulseweirError(Exception):
     """The root. Raised only through one of its three kinds."""
@@ -134,3 +137,129 @@ class RecordingInvalid(RefuseToStart):
         self.line = line
         place = file if line is None else f"{file}, line {line}"
         super().__init__(f"{place}: {problem}. Nothing was sent; correct the file or choose another format.")
+
+
+class ProtocolViolation(RejectRecord):
+    """A peer broke the rules of its protocol: its connection is closed, others are untouched."""
+
+    def __init__(self, reason: str, rule: str) -> None:
+        super().__init__(
+            f"The peer broke the protocol: {rule}. Its connection is closed; correct the client.", reason=reason
+        )
+
+
+class DeviceRefused(RejectRecord):
+    """A device may not connect or send: unknown, disabled, or its token does not hold."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"Device refused ({reason}). {remedy}", reason=reason)
+
+
+class DeviceNotRegistered(RejectRecord):
+    """An operator named a device that the registry does not hold."""
+
+    def __init__(self, device_id: str) -> None:
+        self.device_id = device_id
+        super().__init__(
+            f"Device {device_id} is not registered. Add it: pulseweir device add {device_id} --kind KIND.",
+            reason="unknown-device",
+        )
+
+
+class DeviceAlreadyRegistered(RejectRecord):
+    """An operator added a device that the registry holds already; it was not changed."""
+
+    def __init__(self, device_id: str) -> None:
+        self.device_id = device_id
+        super().__init__(
+            f"Device {device_id} is registered already; nothing was changed. "
+            f"See it: pulseweir device show {device_id}.",
+            reason="device-exists",
+        )
+
+
+class DeviceEntryInvalid(RejectRecord):
+    """A device's id or key cannot be registered as it is."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"The device cannot be registered: {problem}. {remedy}", reason="invalid-device")
+
+
+class PlainListenerExposed(RefuseToStart):
+    """A listener without TLS would be reachable from other machines."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        super().__init__(
+            f"The hub refuses to listen without TLS on {address}: only loopback may be plain. "
+            "Set hub.plain_address to 127.0.0.1, and give hub.certificate_file and hub.private_key_file for the others."
+        )
+
+
+class ListenerUnavailable(RefuseToStart):
+    """A port of the hub could not be opened."""
+
+    def __init__(self, address: str, port: int, cause: str) -> None:
+        self.port = port
+        super().__init__(
+            f"The hub cannot listen on {address}:{port}: {cause}. Choose another port, or stop what holds it."
+        )
+
+
+class CertificateUnusable(RefuseToStart):
+    """The hub's certificate or private key cannot be read."""
+
+    def __init__(self, path: str, cause: str) -> None:
+        self.path = path
+        super().__init__(f"Certificate {path} with its private key cannot be used: {cause}. Give both as PEM files.")
+
+
+class ArchiveUnavailable(RetryLater):
+    """The raw archive could not be written; nothing of the batch counts as archived."""
+
+    def __init__(self, directory: str, cause: str) -> None:
+        super().__init__(
+            f"Raw archive {directory}: {cause}. Nothing is lost: free disk space or correct its permissions."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MappingFault:
+    """One thing wrong in a mapping file.
+
+    Attributes:
+        line: 1-based line in the file; 0 when the mapping did not come from text.
+        column: 1-based column; 0 as above.
+        member: Path of the member at fault, such as ``template[2].template.values[0].valueName``.
+        problem: What is wrong.
+        remedy: What to write instead.
+    """
+
+    line: int
+    column: int
+    member: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        where = f"line {self.line}, column {self.column}: " if self.line else ""
+        return f"{where}{self.member}: {self.problem} {self.remedy}".strip()
+
+
+class MappingError(RefuseToStart):
+    """A device or FHIR mapping cannot be used; every fault is listed, not only the first.
+
+    Attributes:
+        source: File name, or a word for where the mapping came from.
+        faults: All of them, in file order.
+    """
+
+    def __init__(self, source: str, faults: Sequence[MappingFault]) -> None:
+        self.source = source
+        self.faults = tuple(faults)
+        lines = "\n".join(f"  {fault}" for fault in self.faults)
+        super().__init__(f"{source}: Validation errors:\n{lines}\nCorrect them and run: pulseweir mapping check")
+
+
+class MessageError(RejectRecord):
+    """A device message, or a group of measurements, that its mapping cannot turn into results."""
