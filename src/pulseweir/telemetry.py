@@ -1,6 +1,6 @@
 """Every metric: name, unit, step. No label ever holds a device, a patient or a value."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 _LATENCY_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 60, 300, 900)
 
@@ -73,3 +73,9 @@ END_TO_END = Histogram(
 )
 CONSERVATION_DIFFERENCE = Gauge("pulseweir_conservation_difference", "All steps: rows unaccounted for; must be 0")
 BUILD_INFO = Gauge("pulseweir_build_info", "The release that runs", ["version"])
+
+
+def serve_metrics(port: int) -> int:
+    """Serve every metric at ``/metrics`` on loopback; returns the port (a free one for 0)."""
+    server, _ = start_http_server(port, addr="127.0.0.1")
+    return int(server.server_port)

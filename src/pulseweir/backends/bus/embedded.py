@@ -46,6 +46,7 @@ class EmbeddedSubscription:
         self._lost: list[int] = []
         self._claimed_at = float("-inf")
         self._version: tuple[int, int] | None = None
+        self._closed = False
 
     async def assigned(self) -> Mapping[int, bytes | None]:
         """Shards gained since the last call, with their snapshots."""
@@ -109,7 +110,10 @@ class EmbeddedSubscription:
         return await self._call(lambda: self._ledger.seen_before(message_ids))
 
     async def close(self) -> None:
-        """Give the shards back and close the files."""
+        """Give the shards back and close the files; closing twice changes nothing."""
+        if self._closed:
+            return
+        self._closed = True
         await self._call(self._release)
         self._thread.shutdown()
 

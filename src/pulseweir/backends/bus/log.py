@@ -140,7 +140,7 @@ class TopicLog:
         return position + len(batches) - 1
 
     def _rotate_when_full(self, connection: apsw.Connection) -> None:
-        if self._path(self._newest).stat().st_size < self._rotate_bytes:
+        if _size_bytes(connection) < self._rotate_bytes:
             return
         with immediate(connection):
             if self._bases()[-1] != self._newest:
@@ -193,3 +193,9 @@ def _rows(connection: apsw.Connection, query: str, bindings: tuple[int, ...] = (
 def _next_position(connection: apsw.Connection, base: int) -> int:
     last: int | None = next(_rows(connection, "SELECT max(position) FROM batch"))[0]
     return base if last is None else last + 1
+
+
+def _size_bytes(connection: apsw.Connection) -> int:
+    """The file's size with what its write-ahead log still holds."""
+    pages, page = connection.pragma("page_count"), connection.pragma("page_size")
+    return int(str(pages)) * int(str(page))

@@ -1,0 +1,5 @@
+"""`python -m pulseweir` is `pulseweir`."""
+
+from pulseweir.cli import main
+
+main()
