@@ -81,9 +81,11 @@ class Stage(Protocol):
 
     def assigned(self, shard: int, snapshot: bytes | None) -> None:
         """A shard begins here, with the state last committed with its position."""
+        return
 
     def revoked(self, shard: int) -> None:
         """A shard has gone to another member: forget its state."""
+        return
 
     def snapshots(self) -> Mapping[int, bytes]:
         """State to commit with the positions, by shard; empty for a stage without state."""
