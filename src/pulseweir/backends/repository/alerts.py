@@ -1,0 +1,168 @@
+"""Steps 17-18: alerts and what happened to them, as stored."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from sqlalchemy import ColumnElement, case, func, or_, select, update
+
+from pulseweir.backends.repository import changes
+from pulseweir.backends.repository.rows import AlertRow, TransitionRow
+from pulseweir.backends.repository.schema import ALERT, ALERT_TRANSITION
+from pulseweir.backends.repository.store import Transaction
+
+Tab = Literal["unit", "mine", "unassigned", "escalated", "done", "missed"]
+"""The lists of the worklist page."""
+
+_RANK = case((ALERT.c.priority == "high", 0), (ALERT.c.priority == "medium", 1), else_=2)
+
+
+def worklist(
+    transaction: Transaction,
+    tab: Tab = "unit",
+    *,
+    wards: Collection[str] | None = None,
+    user_name: str = "",
+    limit: int = 200,
+) -> list[AlertRow]:
+    """One list of the worklist page.
+
+    Open lists: unacknowledged first, then by priority, then by waiting time. "done" and "missed": newest first.
+    """
+    conditions = [_TAB_CONDITIONS[tab]]
+    if tab == "mine":
+        conditions.append(ALERT.c.owner == user_name)
+    if wards is not None:
+        conditions.append(ALERT.c.ward.in_(wards))
+    query = select(*changes.columns(AlertRow, ALERT)).where(*conditions).limit(limit)
+    if tab in ("done", "missed"):
+        ordered = query.order_by(ALERT.c.updated_at.desc())
+    else:
+        ordered = query.order_by(ALERT.c.acknowledged_at.is_not(None), _RANK, ALERT.c.raised_at)
+    return changes.typed(AlertRow, transaction.execute(ordered))
+
+
+def open_alerts(
+    transaction: Transaction, *, wards: Collection[str] | None = None, patient_id: str | None = None
+) -> list[AlertRow]:
+    """Alerts that are not closed, most urgent first."""
+    conditions: list[ColumnElement[bool]] = [ALERT.c.closed_at.is_(None)]
+    if wards is not None:
+        conditions.append(ALERT.c.ward.in_(wards))
+    if patient_id is not None:
+        conditions.append(ALERT.c.patient_id == patient_id)
+    query = select(*changes.columns(AlertRow, ALERT)).where(*conditions).order_by(_RANK, ALERT.c.raised_at)
+    return changes.typed(AlertRow, transaction.execute(query))
+
+
+def alert(transaction: Transaction, alert_id: str) -> AlertRow | None:
+    """One alert."""
+    query = select(*changes.columns(AlertRow, ALERT)).where(ALERT.c.alert_id == alert_id)
+    found = changes.typed(AlertRow, transaction.execute(query))
+    return found[0] if found else None
+
+
+def newest_alert(transaction: Transaction, patient_id: str, rule: str) -> AlertRow | None:
+    """The alert of one patient and rule family that was raised last, open or closed."""
+    query = (
+        select(*changes.columns(AlertRow, ALERT))
+        .where(ALERT.c.patient_id == patient_id, ALERT.c.rule == rule)
+        .order_by(ALERT.c.raised_at.desc(), ALERT.c.sequence.desc())
+        .limit(1)
+    )
+    found = changes.typed(AlertRow, transaction.execute(query))
+    return found[0] if found else None
+
+
+def alerts_of(transaction: Transaction, patient_id: str, *, start: int = 0) -> list[AlertRow]:
+    """One patient's alerts that were open after `start`, newest first."""
+    query = (
+        select(*changes.columns(AlertRow, ALERT))
+        .where(ALERT.c.patient_id == patient_id, or_(ALERT.c.closed_at.is_(None), ALERT.c.closed_at > start))
+        .order_by(ALERT.c.raised_at.desc())
+    )
+    return changes.typed(AlertRow, transaction.execute(query))
+
+
+def changed_since(transaction: Transaction, since: int) -> list[AlertRow]:
+    """Alerts that changed after this sequence."""
+    query = select(*changes.columns(AlertRow, ALERT)).where(ALERT.c.sequence > since).order_by(ALERT.c.sequence)
+    return changes.typed(AlertRow, transaction.execute(query))
+
+
+def due(transaction: Transaction, now: int, *, limit: int = 200) -> list[AlertRow]:
+    """Open alerts whose next rung or reminder is due, most overdue first."""
+    query = (
+        select(*changes.columns(AlertRow, ALERT))
+        .where(ALERT.c.next_step_at <= now, ALERT.c.closed_at.is_(None))
+        .order_by(ALERT.c.next_step_at)
+        .limit(limit)
+    )
+    return changes.typed(AlertRow, transaction.execute(query))
+
+
+def save(transaction: Transaction, row: AlertRow, events: Iterable[TransitionRow]) -> AlertRow:
+    """Store an alert with what just happened to it; an event that is already there stays as it is."""
+    happened = list(events)
+    first = changes.take(transaction, 1 + len(happened))
+    numbered = replace(row, sequence=first)
+    changes.upsert(transaction, ALERT, [changes.values_of(numbered)])
+    stored = [replace(event, sequence=first + 1 + place) for place, event in enumerate(happened)]
+    changes.insert_new(transaction, ALERT_TRANSITION, map(changes.values_of, stored))
+    return numbered
+
+
+def transitions(transaction: Transaction, alert_ids: Sequence[str]) -> dict[str, list[TransitionRow]]:
+    """What happened to each of these alerts, oldest first."""
+    query = (
+        select(*changes.columns(TransitionRow, ALERT_TRANSITION))
+        .where(ALERT_TRANSITION.c.alert_id.in_(alert_ids))
+        .order_by(ALERT_TRANSITION.c.sequence)
+    )
+    found: dict[str, list[TransitionRow]] = {alert_id: [] for alert_id in alert_ids}
+    for row in changes.typed(TransitionRow, transaction.execute(query)):
+        found[row.alert_id].append(row)
+    return found
+
+
+def unpublished(transaction: Transaction, *, limit: int = 500) -> list[TransitionRow]:
+    """Transitions that are not on the bus yet, in order."""
+    query = (
+        select(*changes.columns(TransitionRow, ALERT_TRANSITION))
+        .where(ALERT_TRANSITION.c.published.is_(False))
+        .order_by(ALERT_TRANSITION.c.sequence)
+        .limit(limit)
+    )
+    return changes.typed(TransitionRow, transaction.execute(query))
+
+
+def mark_published(transaction: Transaction, event_ids: Sequence[str]) -> None:
+    """These transitions are on the bus."""
+    transaction.execute(
+        update(ALERT_TRANSITION).where(ALERT_TRANSITION.c.event_id.in_(event_ids)).values(published=True)
+    )
+
+
+def count_unacknowledged(transaction: Transaction) -> dict[str, int]:
+    """Open alerts nobody has acknowledged, by priority."""
+    query = (
+        select(ALERT.c.priority, func.count())
+        .where(ALERT.c.closed_at.is_(None), ALERT.c.acknowledged_at.is_(None))
+        .group_by(ALERT.c.priority)
+    )
+    return {priority: count for priority, count in transaction.execute(query)}
+
+
+def count(transaction: Transaction) -> int:
+    """Alerts ever raised."""
+    return transaction.execute(select(func.count()).select_from(ALERT)).scalar_one()
+
+
+_TAB_CONDITIONS: dict[str, ColumnElement[bool]] = {
+    "unit": ALERT.c.closed_at.is_(None),
+    "mine": ALERT.c.closed_at.is_(None),
+    "unassigned": ALERT.c.closed_at.is_(None) & ALERT.c.owner.is_(None),
+    "escalated": ALERT.c.closed_at.is_(None) & (ALERT.c.level > 1),
+    "done": ALERT.c.closed_at.is_not(None),
+    "missed": ALERT.c.missed.is_(True),
+}

@@ -1,0 +1,71 @@
+"""Step 18: what must leave the house: notifications and writes to the FHIR service."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from pulseweir.backends.repository import changes
+from pulseweir.backends.repository.rows import OutboxRow
+from pulseweir.backends.repository.schema import OUTBOX
+from pulseweir.backends.repository.store import Transaction
+
+NOTIFICATION, FHIR = "notification", "fhir"
+WAITING, SENT, FAILED = "waiting", "sent", "failed"
+
+
+def put(transaction: Transaction, rows: Iterable[OutboxRow]) -> int:
+    """Enter what must leave; a key that is already there changes nothing. Returns how many were new."""
+    entries = list(rows)
+    if not entries:
+        return 0
+    first = changes.take(transaction, len(entries))
+    numbered = [replace(row, sequence=first + place) for place, row in enumerate(entries)]
+    return changes.insert_new(transaction, OUTBOX, map(changes.values_of, numbered))
+
+
+def due(transaction: Transaction, kind: str, now_real: int, *, limit: int = 100) -> list[OutboxRow]:
+    """Entries to try now, in order of entry.
+
+    Args:
+        transaction: An open one.
+        kind: `NOTIFICATION` or `FHIR`.
+        now_real: Real instant, microseconds.
+        limit: At most so many.
+    """
+    query = (
+        select(*changes.columns(OutboxRow, OUTBOX))
+        .where(OUTBOX.c.state == WAITING, OUTBOX.c.kind == kind, OUTBOX.c.due_at <= now_real)
+        .order_by(OUTBOX.c.sequence)
+        .limit(limit)
+    )
+    return changes.typed(OutboxRow, transaction.execute(query))
+
+
+def save(transaction: Transaction, rows: Iterable[OutboxRow]) -> None:
+    """Store what became of tries."""
+    changes.upsert(transaction, OUTBOX, map(changes.values_of, rows))
+
+
+def of_alert(transaction: Transaction, alert_id: str, *, kind: str = NOTIFICATION) -> list[OutboxRow]:
+    """Entries of one alert, in order."""
+    query = (
+        select(*changes.columns(OutboxRow, OUTBOX))
+        .where(OUTBOX.c.alert_id == alert_id, OUTBOX.c.kind == kind)
+        .order_by(OUTBOX.c.sequence)
+    )
+    return changes.typed(OutboxRow, transaction.execute(query))
+
+
+def count(transaction: Transaction) -> dict[tuple[str, str], int]:
+    """Entries by (kind, state)."""
+    query = select(OUTBOX.c.kind, OUTBOX.c.state, func.count()).group_by(OUTBOX.c.kind, OUTBOX.c.state)
+    return {(kind, state): number for kind, state, number in transaction.execute(query)}
+
+
+def retry_failed(transaction: Transaction, entry_keys: Sequence[str], *, now_real: int) -> int:
+    """Let failed entries start again; returns how many there were."""
+    values: dict[str, Any] = {"state": WAITING, "attempts": 0, "channel_index": 0, "due_at": now_real}
+    statement = update(OUTBOX).where(OUTBOX.c.entry_key.in_(entry_keys), OUTBOX.c.state == FAILED)
+    return transaction.execute(statement.values(**values)).rowcount

@@ -1,0 +1,194 @@
+"""Step 14: scores of windows and the live row of each patient."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, Table, and_, select, tuple_, update
+
+from pulseweir.backends.repository import changes
+from pulseweir.backends.repository.rows import LiveRow, ScorePoint, ScoreRow
+from pulseweir.backends.repository.schema import LIVE_ROW, SCORE
+from pulseweir.backends.repository.store import Transaction
+
+DEFAULT_MODEL = "news2"
+WindowKey = tuple[str, str, int, int]
+"""patient_id, model, window_start, window_end."""
+
+_CHUNK = 400
+_AnyRow = TypeVar("_AnyRow", ScoreRow, LiveRow)
+
+
+def key_of(row: ScoreRow) -> WindowKey:
+    """What a row of `score` is about."""
+    return (row.patient_id, row.model, row.window_start, row.window_end)
+
+
+def live_rows(
+    transaction: Transaction,
+    *,
+    wards: Collection[str] | None = None,
+    model: str | None = DEFAULT_MODEL,
+    since: int = 0,
+) -> list[LiveRow]:
+    """The newest state of every patient, by ward and bed.
+
+    Args:
+        transaction: An open one.
+        wards: Only these; None for all.
+        model: Only this one; None for all.
+        since: Only rows that changed after this sequence.
+    """
+    conditions: list[ColumnElement[bool]] = [LIVE_ROW.c.sequence > since]
+    if model is not None:
+        conditions.append(LIVE_ROW.c.model == model)
+    if wards is not None:
+        conditions.append(LIVE_ROW.c.ward.in_(wards))
+    query = (
+        select(*changes.columns(LiveRow, LIVE_ROW))
+        .where(*conditions)
+        .order_by(LIVE_ROW.c.ward, LIVE_ROW.c.bed, LIVE_ROW.c.patient_id)
+    )
+    return changes.typed(LiveRow, transaction.execute(query))
+
+
+def live_row(transaction: Transaction, patient_id: str, *, model: str = DEFAULT_MODEL) -> LiveRow | None:
+    """The newest state of one patient; None when nothing was ever scored."""
+    found = live_rows_of(transaction, [patient_id], model=model)
+    return found[0] if found else None
+
+
+def live_rows_of(
+    transaction: Transaction, patients: Sequence[str], *, model: str | None = DEFAULT_MODEL
+) -> list[LiveRow]:
+    """The newest state of some patients."""
+    rows: list[LiveRow] = []
+    for first in range(0, len(patients), _CHUNK):
+        query = select(*changes.columns(LiveRow, LIVE_ROW)).where(
+            LIVE_ROW.c.patient_id.in_(patients[first : first + _CHUNK])
+        )
+        if model is not None:
+            query = query.where(LIVE_ROW.c.model == model)
+        rows.extend(changes.typed(LiveRow, transaction.execute(query)))
+    return rows
+
+
+def score_history(
+    transaction: Transaction, patient_id: str, *, model: str = DEFAULT_MODEL, start: int = 0, end: int | None = None
+) -> list[ScoreRow]:
+    """One patient's final windows that end after `start` and begin before `end`, oldest first."""
+    query = select(*changes.columns(ScoreRow, SCORE)).where(
+        SCORE.c.patient_id == patient_id, SCORE.c.model == model, SCORE.c.window_end > start
+    )
+    if end is not None:
+        query = query.where(SCORE.c.window_start < end)
+    return changes.typed(ScoreRow, transaction.execute(query.order_by(SCORE.c.window_start, SCORE.c.window_end)))
+
+
+def recent_points(
+    transaction: Transaction, *, since: int, wards: Collection[str] | None = None, model: str = DEFAULT_MODEL
+) -> dict[str, list[ScorePoint]]:
+    """Final windows that ended after `since`, by patient, oldest first: for sparklines and changes over hours."""
+    query = select(*changes.columns(ScorePoint, SCORE)).where(SCORE.c.model == model, SCORE.c.window_end > since)
+    if wards is not None:
+        query = query.where(SCORE.c.ward.in_(wards))
+    points: dict[str, list[ScorePoint]] = {}
+    for point in changes.typed(ScorePoint, transaction.execute(query.order_by(SCORE.c.window_end))):
+        points.setdefault(point.patient_id, []).append(point)
+    return points
+
+
+def windows(transaction: Transaction, keys: Sequence[WindowKey]) -> dict[WindowKey, ScoreRow]:
+    """The stored rows of these windows."""
+    found: dict[WindowKey, ScoreRow] = {}
+    identity = tuple_(SCORE.c.patient_id, SCORE.c.model, SCORE.c.window_start, SCORE.c.window_end)
+    for first in range(0, len(keys), _CHUNK):
+        query = select(*changes.columns(ScoreRow, SCORE)).where(identity.in_(keys[first : first + _CHUNK]))
+        for row in changes.typed(ScoreRow, transaction.execute(query)):
+            found[key_of(row)] = row
+    return found
+
+
+def windows_from(transaction: Transaction, patient_id: str, model: str, start: int) -> list[ScoreRow]:
+    """One patient's windows that start at `start` or later, in order."""
+    query = select(*changes.columns(ScoreRow, SCORE)).where(
+        SCORE.c.patient_id == patient_id, SCORE.c.model == model, SCORE.c.window_start >= start
+    )
+    return changes.typed(ScoreRow, transaction.execute(query.order_by(SCORE.c.window_start, SCORE.c.window_end)))
+
+
+def is_newer(row: ScoreRow, stored: ScoreRow) -> bool:
+    """Whether a row replaces the stored one of the same window: a later revision, or a later model version."""
+    if row.model_version != stored.model_version:
+        return row.scored_at > stored.scored_at
+    return row.revision > stored.revision
+
+
+def save_scores(transaction: Transaction, rows: Iterable[ScoreRow]) -> list[ScoreRow]:
+    """Store those that are new or newer than what is there; redelivery and disorder change nothing.
+
+    Returns:
+        The rows stored, one a window, with their sequence.
+    """
+    newest: dict[WindowKey, ScoreRow] = {}
+    for row in rows:
+        known = newest.get(key_of(row))
+        if known is None or is_newer(row, known):
+            newest[key_of(row)] = row
+    stored = windows(transaction, list(newest))
+    fresh = [row for key, row in newest.items() if key not in stored or is_newer(row, stored[key])]
+    return _save(transaction, SCORE, fresh)
+
+
+def save_live(transaction: Transaction, rows: Iterable[LiveRow]) -> list[LiveRow]:
+    """Store those newer than the patient's present live row; the others change nothing.
+
+    Returns:
+        The rows stored, at most one a patient and model, with their sequence.
+    """
+    newest: dict[tuple[str, str], LiveRow] = {}
+    for row in rows:
+        known = newest.get((row.patient_id, row.model))
+        if known is None or row.order > known.order:
+            newest[row.patient_id, row.model] = row
+    patients = sorted({patient for patient, _ in newest})
+    present = {(row.patient_id, row.model): row for row in live_rows_of(transaction, patients, model=None)}
+    fresh = [row for key, row in newest.items() if key not in present or row.order > present[key].order]
+    return _save(transaction, LIVE_ROW, fresh)
+
+
+def link_windows(transaction: Transaction, links: Iterable[tuple[WindowKey, str | None]]) -> None:
+    """Write which Flag each window belongs to."""
+    for (patient_id, model, start, end), flag_id in links:
+        transaction.execute(
+            update(SCORE)
+            .where(
+                and_(
+                    SCORE.c.patient_id == patient_id,
+                    SCORE.c.model == model,
+                    SCORE.c.window_start == start,
+                    SCORE.c.window_end == end,
+                )
+            )
+            .values(flag_id=flag_id)
+        )
+
+
+def windows_of_flags(transaction: Transaction, flag_ids: Sequence[str]) -> dict[str, list[ScoreRow]]:
+    """The windows linked to each Flag, in order."""
+    linked: dict[str, list[ScoreRow]] = {}
+    for first in range(0, len(flag_ids), _CHUNK):
+        query = select(*changes.columns(ScoreRow, SCORE)).where(SCORE.c.flag_id.in_(flag_ids[first : first + _CHUNK]))
+        for row in changes.typed(ScoreRow, transaction.execute(query.order_by(SCORE.c.window_start))):
+            if row.flag_id is not None:
+                linked.setdefault(row.flag_id, []).append(row)
+    return linked
+
+
+def _save(transaction: Transaction, table: Table, rows: list[_AnyRow]) -> list[_AnyRow]:
+    if not rows:
+        return []
+    first = changes.take(transaction, len(rows))
+    numbered = [replace(row, sequence=first + place) for place, row in enumerate(rows)]
+    changes.upsert(transaction, table, map(changes.values_of, numbered))
+    return numbered
