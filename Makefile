@@ -1,0 +1,49 @@
+# What a newcomer and CI type. Everything is installed from the locked files into .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: demo test components lint lock bench clean
+
+demo: $(VENV)/core.installed
+	$(BIN)/pulseweir demo $(ARGS)
+
+test: $(VENV)/test.installed components lint
+	$(BIN)/pytest $(ARGS)
+
+# System packages that some tests need. Without root the tests that miss one skip and say which.
+components:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium || \
+		echo "components: chromium could not be installed; its tests will skip"; \
+	fi
+
+lint: $(VENV)/test.installed
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/test.installed
+	$(BIN)/pulseweir bench all $(ARGS)
+
+# Versions and hashes only: no addresses.
+lock:
+	uv pip compile pyproject.toml --universal --generate-hashes --no-annotate --no-header -q -o requirements/core.txt
+	uv pip compile pyproject.toml --extra test --extra lint --universal --generate-hashes --no-annotate --no-header -q -o requirements/test.txt
+
+$(VENV)/core.installed: requirements/core.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/core.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+$(VENV)/test.installed: requirements/test.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@ $(VENV)/core.installed
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
