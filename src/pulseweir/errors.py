@@ -263,3 +263,22 @@ class MappingError(RefuseToStart):
 
 class MessageError(RejectRecord):
     """A device message, or a group of measurements, that its mapping cannot turn into results."""
+
+
+class ImplausibleValue(RejectRecord, ValueError):
+    """A value no living patient can have, or that is no value of its quantity; most often a wrong unit.
+
+    Attributes:
+        quantity: What was to be scored.
+        value: What was given; not in the sentence, which may reach a log.
+        plausible: The range or the words that are accepted.
+    """
+
+    def __init__(self, quantity: str, value: object, plausible: str) -> None:
+        self.quantity = quantity
+        self.value = value
+        self.plausible = plausible
+        super().__init__(
+            f"The {quantity} given is not {plausible}. Check its unit, or pass None when it was not measured.",
+            reason="implausible-value",
+        )
