@@ -1,0 +1,106 @@
+"""Step 4: a whole device mapping: load it once, normalize messages with it. Pure.
+
+A message is evaluated completely before anything of it is used: all of its measurements or none.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from pulseweir.errors import MappingError, MessageError
+from pulseweir.ingest.device_mapping.expressions import Expression
+from pulseweir.ingest.device_mapping.loader import Compatibility, Faults, load_templates, read_document
+from pulseweir.ingest.device_mapping.located_json import LocatedJsonError, Node, from_plain
+from pulseweir.ingest.device_mapping.templates import Measurement, Template
+
+MEASUREMENT_LIMIT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMapping:
+    """A device mapping, compiled.
+
+    Attributes:
+        templates: In document order; every one is tried on every message.
+
+    >>> mapping = DeviceMapping.load({"templateType": "CollectionContent", "template": [
+    ...     {"templateType": "JsonPathContent", "template": {
+    ...         "typeName": "heart-rate", "typeMatchExpression": "$..[?(@pulse)]",
+    ...         "deviceIdExpression": "$.device", "timestampExpression": "$.at",
+    ...         "values": [{"valueName": "heart_rate", "valueExpression": "$.pulse"}]}}]})
+    >>> mapping.normalize({"Body": {"device": "m1", "at": "2030-01-01T00:00:00Z", "pulse": 61}})[0].properties
+    {'heart_rate': '61'}
+    """
+
+    templates: tuple[Template, ...]
+
+    @classmethod
+    def load(cls, source: Path | str | Mapping[str, object], *, compatibility: Compatibility = "strict") -> Self:
+        """Read a mapping from a file or from decoded JSON.
+
+        Raises:
+            MappingError: Every fault of the mapping, with its place and remedy.
+        """
+        if isinstance(source, Mapping):
+            faults = Faults()
+            try:
+                return cls._from_node(from_plain(dict(source)), faults, "device mapping", compatibility)
+            except LocatedJsonError as cause:
+                faults.add(None, "document", cause.problem, "Flatten it.")
+                raise MappingError("device mapping", faults.found) from None
+        text = Path(source).read_text(encoding="utf-8")
+        return cls.loads(text, source=Path(source).name, compatibility=compatibility)
+
+    @classmethod
+    def loads(cls, text: str, *, source: str = "device mapping", compatibility: Compatibility = "strict") -> Self:
+        """Read a mapping from its text.
+
+        Raises:
+            MappingError: As `load`.
+        """
+        faults = Faults()
+        return cls._from_node(read_document(text, faults), faults, source, compatibility)
+
+    @classmethod
+    def _from_node(cls, root: Node | None, faults: Faults, source: str, compatibility: Compatibility) -> Self:
+        templates = [] if root is None else load_templates(root, faults, compatibility)
+        if faults.found:
+            raise MappingError(source, faults.found)
+        return cls(tuple(templates))
+
+    def normalize(self, envelope: dict[str, object]) -> list[Measurement]:
+        """Every measurement of one message, template by template, match by match.
+
+        Args:
+            envelope: ``{"Body": …, "Properties": {…}, "SystemProperties": {…}}``; not changed.
+
+        Raises:
+            MessageError: One template cannot be satisfied; nothing of the message is to be used.
+        """
+        if not isinstance(envelope, dict):
+            raise MessageError(
+                "The message envelope is not a JSON object. Wrap the body in Body, Properties, SystemProperties.",
+                reason="wrong-shape",
+            )
+        measurements: list[Measurement] = []
+        for template in self.templates:
+            measurements += template.apply(envelope)
+            if len(measurements) > MEASUREMENT_LIMIT:
+                raise MessageError(
+                    f"The message makes more than {MEASUREMENT_LIMIT} measurements. Send it in parts.",
+                    reason="limit-exceeded",
+                    template=str(template.index),
+                )
+        return measurements
+
+    def expressions(self) -> list[tuple[Template, str, Expression]]:
+        """Every expression of the mapping as (template, field, expression)."""
+        found: list[tuple[Template, str, Expression]] = []
+        for template in self.templates:
+            if template.type_match is not None:
+                found.append((template, "TypeMatchExpression", template.type_match))
+            named = (template.device, template.timestamp, template.correlation, template.patient, template.encounter)
+            fields = [field for field in (*named, *template.values) if field is not None]
+            found += [(template, field.label, expression) for field in fields for expression in field.expressions]
+        return found

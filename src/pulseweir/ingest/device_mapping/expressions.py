@@ -1,0 +1,81 @@
+"""Step 4: one compiled expression, whatever its language. Pure.
+
+This is the seam where faster tiers sit: whoever calls `compile_expression` does not know how it evaluates.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from pulseweir.ingest.device_mapping.jmes import compile_query
+from pulseweir.ingest.device_mapping.jsonpath import compile_path
+from pulseweir.ingest.device_mapping.tokens import ExpressionFault
+
+Language = Literal["JsonPath", "JmesPath"]
+LANGUAGES: dict[str, Language] = {"jsonpath": "JsonPath", "jmespath": "JmesPath"}
+LENGTH_LIMIT_CHARACTERS = 4_096
+NESTING_LIMIT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """One expression, compiled.
+
+    Attributes:
+        text: As written in the mapping.
+        language: The language it is written in.
+        matches: From a document to the ordered tokens it selects, as a type match counts them.
+        single: From a document to the one token it selects, None for none or null. Raises ExpressionFault for more.
+    """
+
+    text: str
+    language: Language
+    matches: Callable[[object], list[object]]
+    single: Callable[[object], object]
+
+
+def compile_expression(text: str, language: Language) -> Expression:
+    """Compile one expression.
+
+    Raises:
+        ExpressionFault: It is too long, nests too deep, or is not valid in its language.
+    """
+    if len(text) > LENGTH_LIMIT_CHARACTERS:
+        raise ExpressionFault(f"An expression may have {LENGTH_LIMIT_CHARACTERS} characters at most.")
+    if sum(text.count(opening) for opening in "([{") > NESTING_LIMIT:
+        raise ExpressionFault(f"An expression may open {NESTING_LIMIT} brackets at most.")
+    return _jsonpath(text) if language == "JsonPath" else _jmespath(text)
+
+
+def _jsonpath(text: str) -> Expression:
+    select = compile_path(text)
+
+    def single(document: object) -> object:
+        found = select(document)
+        if len(found) > 1:
+            raise ExpressionFault("Multiple tokens were returned where one is expected.", "multiple-tokens")
+        return found[0] if found else None
+
+    return Expression(text, "JsonPath", select, single)
+
+
+def _jmespath(text: str) -> Expression:
+    evaluate, is_projection = compile_query(text)
+
+    def matches(document: object) -> list[object]:
+        result = evaluate(document)
+        if result is None:
+            return []
+        if is_projection and isinstance(result, list):
+            return [element for element in result if element is not None]
+        return [result]
+
+    def single(document: object) -> object:
+        result = evaluate(document)
+        if is_projection and isinstance(result, list):
+            if len(result) > 1:
+                raise ExpressionFault("Multiple tokens were returned where one is expected.", "multiple-tokens")
+            return result or None
+        return result
+
+    return Expression(text, "JmesPath", matches, single)
