@@ -10,6 +10,11 @@ HUB_MESSAGES_RECEIVED = Counter(
     ["protocol", "outcome"],
 )
 HUB_CONNECTIONS = Gauge("pulseweir_hub_connections", "Step 1: open connections", ["state"])
+HUB_CONNECTIONS_ENDED = Counter(
+    "pulseweir_hub_connections_ended_total",
+    "Step 1: connections and requests the hub ended or refused, by protocol and reason",
+    ["protocol", "reason"],
+)
 HUB_ACKNOWLEDGE = Histogram(
     "pulseweir_hub_acknowledge_seconds",
     "Step 1: arrival to durable acknowledgement",
