@@ -1,0 +1,1 @@
+"""Step 5c: the FHIR mapping: which Observation holds a measurement, and what stands in it."""
