@@ -57,7 +57,7 @@ def insert_new(transaction: Transaction, table: Table, rows: Iterable[dict[str, 
 
 def values_of(row: Any) -> dict[str, Any]:
     """The columns of a row record."""
-    return {name: getattr(row, name) for name in _names(row.__class__)}
+    return {name: getattr(row, name) for name in _names(row.__class__)}  # type: ignore[arg-type]
 
 
 @cache

@@ -106,6 +106,27 @@ def mark_written(transaction: Transaction, written: Iterable[tuple[str, int]]) -
         )
 
 
+def unpublished(transaction: Transaction, *, limit: int = 1_000) -> list[FlagRow]:
+    """Flags whose newest change is not on the bus, oldest change first."""
+    query = (
+        select(*changes.columns(FlagRow, FLAG))
+        .where(FLAG.c.change_published < FLAG.c.change)
+        .order_by(FLAG.c.sequence)
+        .limit(limit)
+    )
+    return changes.typed(FlagRow, transaction.execute(query))
+
+
+def mark_published(transaction: Transaction, published: Iterable[tuple[str, int]]) -> None:
+    """Remember the change of each Flag that is on the bus; an older one changes nothing."""
+    for flag_id, change in published:
+        transaction.execute(
+            update(FLAG)
+            .where(FLAG.c.flag_id == flag_id, FLAG.c.change_published < change)
+            .values(change_published=change)
+        )
+
+
 def count_open(transaction: Transaction) -> dict[str, int]:
     """Active Flags by their worst band."""
     query = select(FLAG.c.peak_band, func.count()).where(FLAG.c.status == ACTIVE).group_by(FLAG.c.peak_band)

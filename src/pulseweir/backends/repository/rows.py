@@ -70,6 +70,22 @@ class ScorePoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WindowRow:
+    """What judging a final window needs, and the Flag it is linked to."""
+
+    window_start: int
+    window_end: int
+    outside: bool | None
+    score: float | None
+    band: str | None
+    model_version: str
+    backfill: bool
+    ward: str | None
+    bed: str | None
+    flag_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FlagRow:
     """One Flag episode."""
 
@@ -95,6 +111,7 @@ class FlagRow:
     bed: str | None
     change: int = 0
     change_written: int = 0
+    change_published: int = 0
     updated_at: int = 0
     sequence: int = 0
 
@@ -107,6 +124,7 @@ class AlertRow:
     patient_id: str
     rule: str
     flag_id: str
+    flag_change: int = 0
     state: str
     priority: str
     band: str

@@ -80,6 +80,7 @@ SCORE = Table(
 )
 Index("score_by_flag", SCORE.c.flag_id)
 Index("score_by_end", SCORE.c.window_end)
+Index("score_by_patient_end", SCORE.c.patient_id, SCORE.c.model, SCORE.c.window_end)
 
 LIVE_ROW = Table(
     "live_row",
@@ -120,12 +121,25 @@ FLAG = Table(
     _optional_text("bed", "Name of the bed"),
     _count("change", "Grows with every change of this Flag"),
     _count("change_written", "The change last written to the FHIR service; 0 for never"),
+    _count("change_published", "The change last published on the bus; 0 for never"),
     _instant("updated_at", "When this row changed"),
     Column("sequence", BigInteger, nullable=False, comment="Grows with every change anywhere in the repository"),
 )
 Index("flag_by_patient", FLAG.c.patient_id, FLAG.c.rule, FLAG.c.start_at)
 Index("flag_by_status", FLAG.c.status)
 Index("flag_by_sequence", FLAG.c.sequence)
+Index(
+    "flag_unwritten",
+    FLAG.c.sequence,
+    sqlite_where=FLAG.c.change_written < FLAG.c.change,
+    postgresql_where=FLAG.c.change_written < FLAG.c.change,
+)
+Index(
+    "flag_unpublished",
+    FLAG.c.sequence,
+    sqlite_where=FLAG.c.change_published < FLAG.c.change,
+    postgresql_where=FLAG.c.change_published < FLAG.c.change,
+)
 
 ALERT = Table(
     "alert",
@@ -134,6 +148,7 @@ ALERT = Table(
     _text("patient_id", "FHIR id of the Patient"),
     _text("rule", "Rule family: one open alert a patient and family"),
     _text("flag_id", "The Flag episode behind it"),
+    _count("flag_change", "The change of that Flag last seen"),
     _text("state", "raised, notified, acknowledged, in-progress, resolved, auto-cleared, rejected"),
     _text("priority", "high, medium, low; may rise, never falls"),
     _text("band", "Band of the newest window"),

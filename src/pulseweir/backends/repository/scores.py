@@ -7,7 +7,7 @@ from typing import TypeVar
 from sqlalchemy import ColumnElement, Table, and_, select, tuple_, update
 
 from pulseweir.backends.repository import changes
-from pulseweir.backends.repository.rows import LiveRow, ScorePoint, ScoreRow
+from pulseweir.backends.repository.rows import LiveRow, ScorePoint, ScoreRow, WindowRow
 from pulseweir.backends.repository.schema import LIVE_ROW, SCORE
 from pulseweir.backends.repository.store import Transaction
 
@@ -109,12 +109,12 @@ def windows(transaction: Transaction, keys: Sequence[WindowKey]) -> dict[WindowK
     return found
 
 
-def windows_from(transaction: Transaction, patient_id: str, model: str, start: int) -> list[ScoreRow]:
-    """One patient's windows that start at `start` or later, in order."""
-    query = select(*changes.columns(ScoreRow, SCORE)).where(
-        SCORE.c.patient_id == patient_id, SCORE.c.model == model, SCORE.c.window_start >= start
+def windows_ending_from(transaction: Transaction, patient_id: str, model: str, end: int) -> list[WindowRow]:
+    """One patient's windows that end at `end` or later, in order."""
+    query = select(*changes.columns(WindowRow, SCORE)).where(
+        SCORE.c.patient_id == patient_id, SCORE.c.model == model, SCORE.c.window_end >= end
     )
-    return changes.typed(ScoreRow, transaction.execute(query.order_by(SCORE.c.window_start, SCORE.c.window_end)))
+    return changes.typed(WindowRow, transaction.execute(query.order_by(SCORE.c.window_end, SCORE.c.window_start)))
 
 
 def is_newer(row: ScoreRow, stored: ScoreRow) -> bool:
@@ -124,20 +124,29 @@ def is_newer(row: ScoreRow, stored: ScoreRow) -> bool:
     return row.revision > stored.revision
 
 
-def save_scores(transaction: Transaction, rows: Iterable[ScoreRow]) -> list[ScoreRow]:
-    """Store those that are new or newer than what is there; redelivery and disorder change nothing.
-
-    Returns:
-        The rows stored, one a window, with their sequence.
-    """
+def newer_scores(transaction: Transaction, rows: Iterable[ScoreRow]) -> list[ScoreRow]:
+    """Those of the rows, one a window, that are new or newer than what is stored; changes nothing."""
     newest: dict[WindowKey, ScoreRow] = {}
     for row in rows:
         known = newest.get(key_of(row))
         if known is None or is_newer(row, known):
             newest[key_of(row)] = row
     stored = windows(transaction, list(newest))
-    fresh = [row for key, row in newest.items() if key not in stored or is_newer(row, stored[key])]
-    return _save(transaction, SCORE, fresh)
+    return [row for key, row in newest.items() if key not in stored or is_newer(row, stored[key])]
+
+
+def save_scores(transaction: Transaction, rows: Iterable[ScoreRow]) -> list[ScoreRow]:
+    """Store those that are new or newer than what is there; redelivery and disorder change nothing.
+
+    Returns:
+        The rows stored, one a window, with their sequence.
+    """
+    return put_scores(transaction, newer_scores(transaction, rows))
+
+
+def put_scores(transaction: Transaction, rows: Sequence[ScoreRow]) -> list[ScoreRow]:
+    """Store rows that `newer_scores` let pass in the same transaction."""
+    return _save(transaction, SCORE, rows)
 
 
 def save_live(transaction: Transaction, rows: Iterable[LiveRow]) -> list[LiveRow]:
@@ -185,7 +194,7 @@ def windows_of_flags(transaction: Transaction, flag_ids: Sequence[str]) -> dict[
     return linked
 
 
-def _save(transaction: Transaction, table: Table, rows: list[_AnyRow]) -> list[_AnyRow]:
+def _save(transaction: Transaction, table: Table, rows: Sequence[_AnyRow]) -> list[_AnyRow]:
     if not rows:
         return []
     first = changes.take(transaction, len(rows))

@@ -69,6 +69,7 @@ def _alert() -> None:
         sa.Column("patient_id", sa.Text(), nullable=False),
         sa.Column("rule", sa.Text(), nullable=False),
         sa.Column("flag_id", sa.Text(), nullable=False),
+        sa.Column("flag_change", sa.Integer(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("priority", sa.Text(), nullable=False),
         sa.Column("band", sa.Text(), nullable=False),
@@ -173,6 +174,7 @@ def _flag() -> None:
         sa.Column("bed", sa.Text(), nullable=True),
         sa.Column("change", sa.Integer(), nullable=False),
         sa.Column("change_written", sa.Integer(), nullable=False),
+        sa.Column("change_published", sa.Integer(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("flag_id"),
@@ -180,6 +182,22 @@ def _flag() -> None:
     op.create_index("flag_by_patient", "flag", ["patient_id", "rule", "start_at"], unique=False)
     op.create_index("flag_by_sequence", "flag", ["sequence"], unique=False)
     op.create_index("flag_by_status", "flag", ["status"], unique=False)
+    op.create_index(
+        "flag_unpublished",
+        "flag",
+        ["sequence"],
+        unique=False,
+        sqlite_where=sa.text("change_published < change"),
+        postgresql_where=sa.text("change_published < change"),
+    )
+    op.create_index(
+        "flag_unwritten",
+        "flag",
+        ["sequence"],
+        unique=False,
+        sqlite_where=sa.text("change_written < change"),
+        postgresql_where=sa.text("change_written < change"),
+    )
 
 
 def _live_row() -> None:
@@ -279,3 +297,4 @@ def _score() -> None:
     )
     op.create_index("score_by_end", "score", ["window_end"], unique=False)
     op.create_index("score_by_flag", "score", ["flag_id"], unique=False)
+    op.create_index("score_by_patient_end", "score", ["patient_id", "model", "window_end"], unique=False)
