@@ -282,3 +282,22 @@ class ImplausibleValue(RejectRecord, ValueError):
             f"The {quantity} given is not {plausible}. Check its unit, or pass None when it was not measured.",
             reason="implausible-value",
         )
+
+
+class ArchiveDamaged(RefuseToStart):
+    """A closed segment of the raw archive no longer is what was written."""
+
+    def __init__(self, path: str, offset: int) -> None:
+        self.path = path
+        self.offset = offset
+        super().__init__(
+            f"Raw archive segment {path} is damaged at byte {offset}. Restore this file from a backup; "
+            "what stands before that byte is whole."
+        )
+
+
+class AccountInvalid(RejectRecord):
+    """An account cannot be made as it was asked for."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"The account cannot be made: {problem}. {remedy}", reason="invalid-account")

@@ -1,1 +1,1 @@
-"""The pages: sign-in, ward, patient, worklist."""
+"""Steps 15-17: the pages: sign-in, ward overview, patient, worklist, reports."""
