@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import msgspec
 import structlog
 
 from pulseweir.errors import RefuseToStart
+from pulseweir.run_files import SUPERVISOR_VARIABLE, read_ready, ready_path
 
-SUPERVISOR_VARIABLE = "PULSEWEIR_SUPERVISOR"
 _STOP_SECONDS = 20.0
 _READY_SECONDS = 60.0
 _LOOK_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 5.0
+_HEALTHY_SECONDS = 30.0
 
 
 class DataDirectoryInUse(RefuseToStart):
@@ -34,29 +34,6 @@ class RoleDidNotStart(RefuseToStart):
     def __init__(self, role: str) -> None:
         self.role = role
         super().__init__(f"Role {role} did not become ready. Its last log lines above say why.")
-
-
-def ready_path(data_directory: Path, role: str) -> Path:
-    """The file by which a role says that it is ready, and on which ports."""
-    return data_directory / "run" / f"{role}.json"
-
-
-def write_ready(data_directory: Path, role: str, facts: Mapping[str, Any]) -> None:
-    """Say that this process, as this role, is ready."""
-    path = ready_path(data_directory, role)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".new")
-    unfinished.write_bytes(msgspec.json.encode({"process": os.getpid(), **facts}))
-    unfinished.rename(path)
-
-
-def read_ready(data_directory: Path, role: str) -> dict[str, Any] | None:
-    """What a role last said about itself, if that process still lives."""
-    try:
-        facts: dict[str, Any] = msgspec.json.decode(ready_path(data_directory, role).read_bytes())
-    except (OSError, msgspec.DecodeError):
-        return None
-    return facts if Path(f"/proc/{facts['process']}").exists() else None
 
 
 class Supervisor:
@@ -139,10 +116,13 @@ class Supervisor:
     async def _keep_alive(self, role: str) -> None:
         pause = _LOOK_SECONDS
         while not self._stopping:
+            started = asyncio.get_running_loop().time()
             code = await self._processes[role].wait()
             if self._stopping:
                 return
             structlog.get_logger().warning("role_died", role=role, exit_code=code)
+            if asyncio.get_running_loop().time() - started > _HEALTHY_SECONDS:
+                pause = _LOOK_SECONDS
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             self._processes[role] = await self._launch(role)
@@ -159,9 +139,3 @@ class Supervisor:
             structlog.get_logger().error("role_did_not_stop", role=role)
             process.kill()
             await process.wait()
-
-
-def supervisor_is_gone() -> bool:
-    """Whether the supervisor that started this process has died; False when none did."""
-    expected = os.environ.get(SUPERVISOR_VARIABLE)
-    return expected is not None and os.getppid() != int(expected)

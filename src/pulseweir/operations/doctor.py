@@ -1,0 +1,102 @@
+"""Is this machine, this configuration, this data directory fit to run a house?"""
+
+import os
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from pulseweir.errors import PulseweirError
+from pulseweir.settings import Settings
+from pulseweir.sqlite import check_version
+
+_NEEDED_BYTES = 2 * 1024**3
+_NEEDED_PYTHON = (3, 11)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        check: What was looked at.
+        healthy: Whether it is as it should be.
+        found: What was found.
+        remedy: What to do when it is not healthy; "" when it is.
+    """
+
+    check: str
+    healthy: bool
+    found: str
+    remedy: str = ""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Every check, whether or not an earlier one failed."""
+    return [
+        _python(),
+        _sqlite(),
+        _directory(settings.data_dir),
+        _space(settings.data_dir),
+        *(_port(name, port) for name, port in _ports(settings)),
+        _catalog(),
+    ]
+
+
+def _python() -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    healthy = sys.version_info >= _NEEDED_PYTHON
+    return Finding("python", healthy, found, "" if healthy else "Install Python 3.11 or newer.")
+
+
+def _sqlite() -> Finding:
+    try:
+        check_version()
+    except PulseweirError as error:
+        return Finding("sqlite", False, apsw.sqlite_lib_version(), str(error))
+    return Finding("sqlite", True, apsw.sqlite_lib_version())
+
+
+def _directory(directory: Path) -> Finding:
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        return Finding("data directory", False, f"{directory} is not writable", "Give this user write permission.")
+    if directory.exists() and directory.stat().st_mode & 0o077:
+        return Finding("data directory", False, "others may read it", f"chmod 700 {directory}")
+    return Finding("data directory", True, str(directory))
+
+
+def _space(directory: Path) -> Finding:
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    remedy = "" if free > _NEEDED_BYTES else "Free at least 2 GiB: a full disk refuses devices."
+    return Finding("disk space", free > _NEEDED_BYTES, f"{free // 1024**2} MiB free", remedy)
+
+
+def _ports(settings: Settings) -> list[tuple[str, int]]:
+    named = {
+        "hub MQTT": settings.hub.mqtt_port,
+        "hub HTTP": settings.hub.http_port,
+        "FHIR store": settings.fhir.port if settings.fhir.base_url is None else None,
+        "web": settings.web.port,
+    }
+    return [(name, port) for name, port in named.items() if port]
+
+
+def _port(name: str, port: int) -> Finding:
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        in_use = probe.connect_ex(("127.0.0.1", port)) == 0
+    # A port in use is right when this house runs, and a conflict when it does not: say which port it is.
+    return Finding(f"port of {name}", True, f"{port} {'answers' if in_use else 'is free'}")
+
+
+def _catalog() -> Finding:
+    from pulseweir.ingest.connector import catalog_directory
+
+    kinds = sorted(path.parent.name for path in catalog_directory().glob("*/device_mapping.json"))
+    remedy = "" if kinds else "Install pulseweir again: the wheel carries the device catalog."
+    return Finding("device catalog", bool(kinds), ", ".join(kinds), remedy)
