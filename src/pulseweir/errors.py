@@ -301,3 +301,14 @@ class AccountInvalid(RejectRecord):
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(f"The account cannot be made: {problem}. {remedy}", reason="invalid-account")
+
+
+class PlainUpstream(RefuseToStart):
+    """An edge would send device messages without TLS to another machine."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        super().__init__(
+            f"The edge refuses to send to {host} without TLS: only loopback may be plain. "
+            "Set edge.upstream_tls to true and edge.upstream_certificate_file to the hub's authority."
+        )

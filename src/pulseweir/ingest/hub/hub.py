@@ -3,7 +3,6 @@
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
 
 from pulseweir.backends.bus.base import Bus
 from pulseweir.clock import Clock
@@ -14,7 +13,7 @@ from pulseweir.ingest.hub.gate import Gate
 from pulseweir.ingest.hub.http_endpoint import HttpEndpoint
 from pulseweir.ingest.hub.mqtt_endpoint import MqttEndpoint
 from pulseweir.ingest.hub.registry import Registry, note_activity
-from pulseweir.ingest.hub.settings import HubSettings
+from pulseweir.ingest.hub.settings import HubSettings, is_loopback
 
 Listen = Callable[[str, int, ssl.SSLContext | None], Awaitable[int]]
 
@@ -52,7 +51,7 @@ class Hub:
             CertificateUnusable: See `certificates.server_context`.
         """
         settings = self._settings
-        if not _is_loopback(settings.plain_address):
+        if not is_loopback(settings.plain_address):
             raise PlainListenerExposed(settings.plain_address)
         tls = None
         if settings.certificate_file and settings.private_key_file:
@@ -117,12 +116,3 @@ async def _open(listen: Listen, address: str, port: int | None, tls: ssl.SSLCont
         return await listen(address, port, tls)
     except OSError as error:
         raise ListenerUnavailable(address, port, error.strerror or type(error).__name__) from error
-
-
-def _is_loopback(address: str) -> bool:
-    if address == "localhost":
-        return True
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False

@@ -1,5 +1,6 @@
 """Step 1: the settings of the hub."""
 
+from ipaddress import ip_address
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,3 +49,17 @@ class HubSettings(BaseModel):
     )
     registry_poll_seconds: float = Field(1.0, gt=0, le=5, description="How soon a disabled device is cut off.")
     activity_seconds: float = Field(10.0, gt=0, description="How often last-seen instants are stored.")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address or name stays on this machine; plain text is for such only.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0"), is_loopback("localhost")
+    (True, False, True)
+    """
+    if address == "localhost":
+        return True
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
