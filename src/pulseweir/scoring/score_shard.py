@@ -1,0 +1,303 @@
+"""Step 10: state + measurements → state + scores: what every engine calls. Pure.
+
+The last revision of every window depends only on which measurements arrived, not on their order within the allowed
+lateness, their repetition, the cut of their batches or restarts from snapshots.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pulseweir.records.topics import RISK_SCORE_SCHEMA
+from pulseweir.scoring.evaluation import (
+    ARTERIAL_TYPE,
+    MAXIMUM_AGE,
+    TREND_HORIZON,
+    Bench,
+    Subjects,
+    evaluate,
+    is_backfill,
+    lay_out,
+)
+from pulseweir.scoring.intake import Intake, read_measurements
+from pulseweir.scoring.models.news2 import score_many
+from pulseweir.scoring.quality import FUTURE, IMPOSSIBLE
+from pulseweir.scoring.score_rows import Issue, Scored, describe, table_of
+from pulseweir.scoring.series import Merged, merge
+from pulseweir.scoring.shard_state import NEVER, READING, WINDOW, PatientState, Rows, ShardState
+from pulseweir.scoring.window_book import Book, open_book
+from pulseweir.scoring.windows import MICROSECONDS, WindowSettings, closes_at, is_behind_watermark, is_too_late
+
+Integers = npt.NDArray[np.int64]
+Marks = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Older data that the state does not hold.
+
+    Attributes:
+        patient_id: Whose.
+        start: From this instant, microseconds.
+        end: Up to and without this one.
+    """
+
+    patient_id: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredShard:
+    """What one call made of one shard.
+
+    Attributes:
+        state: To go on with; the old one is untouched.
+        scores: Rows of the risk-scores topic.
+        wanted: When not empty, nothing else was done: read these from the lake and call again with them.
+        tallies: What became of each measurement row.
+    """
+
+    state: ShardState
+    scores: pa.Table
+    wanted: list[Wanted] = field(default_factory=list)
+    tallies: dict[str, int] = field(default_factory=dict)
+
+
+def score_shard(
+    state: ShardState,
+    measurements: pa.Table | None,
+    history: pa.Table | None,
+    now: int,
+    settings: WindowSettings | None = None,
+) -> ScoredShard:
+    """Take measurements of one shard into its windows; close, score and revise what is due.
+
+    Args:
+        state: Of this shard; an empty one at the beginning.
+        measurements: Rows of the patient-measurements topic; None when only time has passed.
+        history: Answer to `wanted`, in the same schema; an empty table when the lake holds nothing. None at first.
+        now: Engine clock, microseconds.
+        settings: Of the windows.
+    """
+    settings = settings or WindowSettings()
+    if measurements is None or not measurements.num_rows:
+        due = [name for name, patient in state.patients.items() if patient.due_at <= now]
+        return _Desk(state, due, now, settings).finish() if due else ScoredShard(state, _NOTHING)
+    intake = read_measurements(measurements, state.sources, state.contexts, seen=True)
+    kept, tallies = _sort_out(intake)
+    wanted = [] if history is not None else _wanted(state, intake, kept, settings)
+    if wanted:
+        return ScoredShard(state, _NOTHING, wanted)
+    desk = _Desk(state, intake.patients, now, settings)
+    past = None
+    if history is not None and history.num_rows:
+        past = read_measurements(history, intake.sources, intake.contexts, seen=False)
+    desk.take(intake, kept, past, tallies)
+    return desk.finish()
+
+
+_NOTHING = RISK_SCORE_SCHEMA.empty_table()
+
+
+def _sort_out(intake: Intake) -> tuple[Marks, dict[str, int]]:
+    """Which rows concern the windows, and why the others do not."""
+    unscored = intake.readings["vital"] < 0
+    future = ~unscored & (intake.readings["quality"] == FUTURE)
+    tallies = {"filtered:unscored-vital": int(unscored.sum()), "filtered:future": int(future.sum())}
+    return ~unscored & ~future, tallies
+
+
+def _wanted(state: ShardState, intake: Intake, kept: Marks, settings: WindowSettings) -> list[Wanted]:
+    """The past of patients whom the state does not know."""
+    reach = int(MAXIMUM_AGE.max()) + settings.lateness + settings.window
+    wanted = []
+    for number, name in enumerate(intake.patients):
+        if name in state.patients:
+            continue
+        occurred = intake.readings["occurred"][kept & (intake.who == number)]
+        if len(occurred):
+            wanted.append(Wanted(name, int(occurred.min()) - reach, int(occurred.max())))
+    return wanted
+
+
+class _Desk:
+    """The patients one call works on, side by side; numbers of patients are places in `names`."""
+
+    def __init__(self, state: ShardState, names: Sequence[str], now: int, settings: WindowSettings) -> None:
+        self._state, self._names, self._now, self._settings = state, list(names), now, settings
+        self._old = [state.patients.get(name) for name in names]
+        self._sources, self._contexts = state.sources, state.contexts
+        self._tallies: dict[str, int] = {}
+        self._watermark = self._column("watermark", -NEVER)
+        self._touched_at = self._column("touched_at", now)
+        self._live_at = self._column("live_at", -NEVER)
+        self._live_waits = self._column("live_waits", 0).astype(np.bool_)
+        who, readings = self._gathered("readings", READING)
+        self._merged = Merged(who, readings, np.zeros(len(who), np.bool_), np.zeros(0, np.bool_))
+        self._book = Book(*self._gathered("windows", WINDOW))
+        self._revise = np.zeros(len(self._book.who), np.bool_)
+
+    def _column(self, name: str, missing: int) -> Integers:
+        return np.array([missing if one is None else getattr(one, name) for one in self._old], np.int64)
+
+    def _gathered(self, name: str, kind: np.dtype[np.void]) -> tuple[Integers, Rows]:
+        parts = [np.zeros(0, kind) if one is None else getattr(one, name) for one in self._old]
+        who = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        return who, np.concatenate(parts) if parts else np.zeros(0, kind)
+
+    def take(self, intake: Intake, kept: Marks, past: Intake | None, tallies: dict[str, int]) -> None:
+        """Merge new readings, and the past of new patients, into what is known."""
+        self._sources, self._contexts = intake.sources, intake.contexts
+        late = kept & is_too_late(intake.readings["occurred"], self._watermark[intake.who], self._settings)
+        rows = np.flatnonzero(kept & ~late)
+        who, new = intake.who[rows], intake.readings[rows]
+        old_who, old = self._merged.who, self._merged.readings
+        if past is not None:
+            self._sources, self._contexts = past.sources, past.contexts
+            past_who, past_readings = self._past(past)
+            old_who, old = np.concatenate([old_who, past_who]), np.concatenate([old, past_readings])
+        self._merged = merge(old_who, old, who, new)
+        impossible = new["quality"] == IMPOSSIBLE
+        fresh = ~self._merged.duplicate
+        self._tallies = tallies | {
+            "filtered:too-late": int(late.sum()),
+            "filtered:duplicate": int((~fresh).sum()),
+            "filtered:implausible": int((fresh & impossible).sum()),
+            "scored": int((fresh & ~impossible).sum()),
+        }
+        np.maximum.at(self._watermark, who, new["occurred"])
+        self._touched_at[who] = self._now
+        self._turn_pages()
+
+    def _past(self, past: Intake) -> tuple[Integers, Rows]:
+        """Rows of the lake that belong to patients new to the state."""
+        place = {name: number for number, name in enumerate(self._names) if self._old[number] is None}
+        number = np.array([place.get(name, -1) for name in past.patients], np.int64)[past.who]
+        rows = np.flatnonzero((number >= 0) & (past.readings["vital"] >= 0) & (past.readings["quality"] != FUTURE))
+        return number[rows], past.readings[rows]
+
+    def _turn_pages(self) -> None:
+        """Open the windows of changed readings and mark closed ones that they can change."""
+        changed = np.flatnonzero(self._merged.changed)
+        who, readings = self._merged.who[changed], self._merged.readings[changed]
+        first = readings["occurred"] // self._settings.window
+        reach = np.maximum(MAXIMUM_AGE + self._settings.lateness, TREND_HORIZON)[readings["vital"]]
+        self._book = open_book(self._book.who, self._book.windows, who, first)
+        self._revise = self._book.affected_by(who, first, first + reach // self._settings.window + 1)
+        self._live_waits[who] = True
+
+    def finish(self) -> ScoredShard:
+        """Score what is due and put the patients away."""
+        arterial = np.array([source.type == ARTERIAL_TYPE for source in self._sources], np.bool_)
+        bench = lay_out(self._merged.who, self._merged.readings, arterial, self._settings)
+        tables = [self._finals(bench), self._lives(bench)]
+        state = ShardState(self._patients(), self._sources, self._contexts)
+        tallies = {name: rows for name, rows in self._tallies.items() if rows}
+        return ScoredShard(state, pa.concat_tables(tables), [], tallies)
+
+    def _finals(self, bench: Bench) -> pa.Table:
+        windows = self._book.windows
+        closable = (windows["revision"] == 0) & self._is_over()
+        rows = np.flatnonzero(closable | (self._revise & (windows["revision"] > 0)))
+        if not len(rows):
+            return _NOTHING
+        subjects = Subjects(self._book.who[rows], windows["number"][rows])
+        scored = self._scored(bench, subjects)
+        described = describe(scored, (subjects.number + 1) * self._settings.window)
+        differs = np.flatnonzero((windows["revision"][rows] == 0) | (windows["digest"][rows] != described.digest))
+        self._book = self._book.issued(rows[differs], described.digest[differs])
+        revision = self._book.windows["revision"][rows[differs]]
+        return table_of(scored, described, differs, Issue(revision, self._now, live=False), self._settings)
+
+    def _is_over(self) -> Marks:
+        """Which windows the watermark has passed, or the wall clock where the patient is quiet."""
+        settings = self._settings
+        ends = (self._book.windows["number"] + 1) * settings.window
+        passed = is_behind_watermark(ends, self._watermark[self._book.who], settings)
+        by_clock = closes_at(ends, self._touched_at[self._book.who], settings)
+        over: Marks = passed | (by_clock <= self._now)
+        return over
+
+    def _lives(self, bench: Bench) -> pa.Table:
+        due = np.flatnonzero(self._live_waits & (self._live_due_at() <= self._now))
+        newest = self._book.newest(len(self._names))
+        due = due[newest[due] >= 0]
+        if not len(due):
+            return _NOTHING
+        scored = self._scored(bench, Subjects(due, newest[due]))
+        described = describe(scored, np.full(len(due), self._now))
+        self._live_at[due] = self._now
+        self._live_waits[due] = False
+        issue = Issue(np.zeros(len(due), np.int64), self._now, live=True)
+        return table_of(scored, described, np.arange(len(due)), issue, self._settings)
+
+    def _live_due_at(self) -> Integers:
+        """When each patient may have a live row: backfill waits for quiet, since its finals follow at once."""
+        interval = int(self._settings.live_seconds * MICROSECONDS)
+        quiet = int(self._settings.quiet_seconds * MICROSECONDS)
+        newest = self._merged.readings["occurred"] == self._watermark[self._merged.who]
+        backfill = np.zeros(len(self._names), np.bool_)
+        backfill[self._merged.who[newest & is_backfill(self._merged.readings, self._settings)]] = True
+        return np.maximum(self._live_at + interval, np.where(backfill, self._touched_at + quiet, -NEVER))
+
+    def _scored(self, bench: Bench, subjects: Subjects) -> Scored:
+        scales = [context.spo2_scale for context in self._contexts]
+        evaluation = evaluate(bench, subjects, scales, self._settings)
+        scores = score_many(evaluation.inputs)
+        return Scored(bench, subjects, evaluation, scores, self._names, self._sources, self._contexts)
+
+    def _patients(self) -> Mapping[str, PatientState]:
+        """All patients of the shard: these as they are now, the others as they were."""
+        patients = dict(self._state.patients)
+        readings = self._shares(self._merged.who, self._merged.readings, self._kept_readings())
+        windows = self._shares(self._book.who, self._book.windows, self._kept_windows())
+        live_due = self._live_due_at()
+        forget = int(self._settings.forget_after_seconds * MICROSECONDS)
+        for number, name in enumerate(self._names):
+            if self._watermark[number] == -NEVER:
+                continue
+            touched_at, waits = int(self._touched_at[number]), bool(self._live_waits[number])
+            open_numbers = windows[number]["number"][windows[number]["revision"] == 0]
+            due_at = touched_at + forget
+            if len(open_numbers):
+                end = (int(open_numbers.min()) + 1) * self._settings.window
+                due_at = min(due_at, int(closes_at(end, touched_at, self._settings)))
+            elif not waits and due_at <= self._now:
+                del patients[name]
+                continue
+            if waits:
+                due_at = min(due_at, int(live_due[number]))
+            patients[name] = PatientState(
+                readings[number],
+                windows[number],
+                int(self._watermark[number]),
+                touched_at,
+                int(self._live_at[number]),
+                waits,
+                due_at,
+            )
+        return patients
+
+    def _kept_readings(self) -> Marks:
+        """Readings that a window within the allowed lateness may still need."""
+        lateness = self._settings.lateness
+        needed = np.maximum(MAXIMUM_AGE + lateness, TREND_HORIZON) + lateness + 2 * self._settings.window
+        readings = self._merged.readings
+        kept: Marks = readings["occurred"] > self._watermark[self._merged.who] - needed[readings["vital"]]
+        return kept
+
+    def _kept_windows(self) -> Marks:
+        ends = (self._book.windows["number"] + 1) * self._settings.window
+        recent = ends > self._watermark[self._book.who] - self._settings.lateness
+        kept: Marks = recent | (self._book.windows["revision"] == 0)
+        return kept
+
+    def _shares(self, who: Integers, rows: Rows, kept: Marks) -> list[Rows]:
+        """The kept rows of each patient, as arrays of their own."""
+        who, rows = who[kept], rows[kept]
+        bounds = np.searchsorted(who, np.arange(len(self._names) + 1))
+        return [rows[start:end] for start, end in zip(bounds[:-1], bounds[1:], strict=True)]

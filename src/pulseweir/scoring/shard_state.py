@@ -1,0 +1,171 @@
+"""Step 10: what the engine remembers of one shard, and its form on disk. Pure.
+
+Values are immutable by convention: scoring makes a new state and leaves the old one usable, so that a caller whose
+publish failed simply goes on with what it had.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pulseweir.errors import RefuseToStart
+
+Rows = npt.NDArray[np.void]
+
+READING = np.dtype(
+    [
+        ("occurred", "<i8"),
+        ("received", "<i8"),  # newest reception of this value: the last received holds
+        ("arrived", "<i8"),  # its first reception
+        ("number", "<f8"),
+        ("source", "<i4"),  # place in `ShardState.sources`
+        ("context", "<i4"),  # place in `ShardState.contexts`, -1 for unknown
+        ("vital", "i1"),
+        ("quality", "i1"),
+        ("seen", "?"),  # came on the bus; otherwise only read back from the lake
+        ("observation", "S64"),
+    ]
+)
+WINDOW = np.dtype([("number", "<i8"), ("revision", "<i4"), ("digest", "<u8")])
+_FORM = 1
+Key = TypeVar("Key")
+
+
+class Source(NamedTuple):
+    """Where readings come from: equal sources and instants make equal readings."""
+
+    device_id: str
+    type: str
+    name: str
+
+
+class Context(NamedTuple):
+    """The patient as enrichment knew them when a reading passed."""
+
+    version: int
+    age_years: int | None
+    sex: str | None
+    ward: str | None
+    bed: str | None
+    spo2_scale: int
+
+
+@dataclass(frozen=True, slots=True)
+class PatientState:
+    """One patient.
+
+    Attributes:
+        readings: Of dtype `READING`, in no particular order; unique by source and instant.
+        windows: Of dtype `WINDOW`, ascending, that had data and may still be revised; revision 0 is open.
+        watermark: Newest accepted instant, microseconds.
+        touched_at: When a measurement last arrived, engine clock.
+        live_at: When the last live row was made, engine clock.
+        live_waits: Whether something happened since.
+        due_at: When time alone has work for this patient.
+    """
+
+    readings: Rows
+    windows: Rows
+    watermark: int
+    touched_at: int
+    live_at: int
+    live_waits: bool
+    due_at: int
+
+
+NEVER = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """One shard.
+
+    Attributes:
+        patients: By patient id.
+        sources: Every source seen, with its number, in order of appearance.
+        contexts: Every context seen, likewise.
+    """
+
+    patients: Mapping[str, PatientState] = field(default_factory=dict)
+    sources: Mapping[Source, int] = field(default_factory=dict)
+    contexts: Mapping[Context, int] = field(default_factory=dict)
+
+    @property
+    def due_at(self) -> int:
+        """When time alone has work for any patient, microseconds of the engine clock."""
+        return min((patient.due_at for patient in self.patients.values()), default=NEVER)
+
+    def to_bytes(self) -> bytes:
+        """The whole state; `from_bytes` gives it back."""
+        return msgspec.msgpack.encode(
+            _Document(
+                _FORM,
+                list(self.sources),
+                list(self.contexts),
+                {name: _stored(patient) for name, patient in self.patients.items()},
+            )
+        )
+
+    @classmethod
+    def from_bytes(cls, document: bytes) -> "ShardState":
+        """The state that `to_bytes` wrote.
+
+        Raises:
+            RefuseToStart: Another release wrote it, in a form this one does not know.
+        """
+        stored = msgspec.msgpack.decode(document, type=_Document)
+        if stored.form != _FORM:
+            raise RefuseToStart(
+                f"A scoring snapshot has form {stored.form}; this release knows {_FORM}. Run the release that wrote it."
+            )
+        patients = {name: _restored(patient) for name, patient in stored.patients.items()}
+        return cls(patients, _numbered(stored.sources), _numbered(stored.contexts))
+
+
+class _Patient(msgspec.Struct, array_like=True):
+    readings: bytes
+    windows: bytes
+    watermark: int
+    touched_at: int
+    live_at: int
+    live_waits: bool
+    due_at: int
+
+
+class _Document(msgspec.Struct, array_like=True):
+    form: int
+    sources: list[Source]
+    contexts: list[Context]
+    patients: dict[str, _Patient]
+
+
+def _numbered(values: Sequence[Key]) -> dict[Key, int]:
+    return {value: number for number, value in enumerate(values)}
+
+
+def _stored(patient: PatientState) -> _Patient:
+    return _Patient(
+        patient.readings.tobytes(),
+        patient.windows.tobytes(),
+        patient.watermark,
+        patient.touched_at,
+        patient.live_at,
+        patient.live_waits,
+        patient.due_at,
+    )
+
+
+def _restored(stored: _Patient) -> PatientState:
+    return PatientState(
+        np.frombuffer(stored.readings, READING),
+        np.frombuffer(stored.windows, WINDOW),
+        stored.watermark,
+        stored.touched_at,
+        stored.live_at,
+        stored.live_waits,
+        stored.due_at,
+    )
