@@ -1,0 +1,168 @@
+"""The store as an ASGI application: HTTP in, interactions, HTTP out.
+
+Source: HL7 FHIR R4, RESTful API, http://hl7.org/fhir/R4/http.html.
+"""
+
+import re
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+import structlog
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from pulseweir.errors import RetryLater
+from pulseweir.fhir_store.outcomes import Answer, Refusal, refusal_answer
+from pulseweir.fhir_store.query import Pairs
+from pulseweir.fhir_store.routes import Call, answer_call
+from pulseweir.fhir_store.storage import FhirStore
+
+_JSON = b"application/fhir+json;charset=utf-8"
+_JSON_TYPES = frozenset({"application/fhir+json", "application/json", "text/json", ""})
+_ACCEPTABLE = ("json", "*/*", "application/*", "text/*")
+_HOST = re.compile(r"[A-Za-z0-9.\-_]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+_log = structlog.get_logger()
+
+
+def create_app(store: FhirStore, *, base_url_path: str = "/fhir") -> Starlette:
+    """The FHIR server of one store, with `/livez` and `/readyz` beside it.
+
+    The caller opens and closes the store.
+
+    Args:
+        store: Where the resources are.
+        base_url_path: Path of the FHIR base URL.
+    """
+
+    async def live(_: Request) -> Response:
+        return JSONResponse({"status": "live"})
+
+    async def ready(_: Request) -> Response:
+        return JSONResponse({"status": "ready" if store.is_ready else "stopped"}, 200 if store.is_ready else 503)
+
+    endpoint = FhirEndpoint(store, base_url_path)
+    return Starlette(
+        routes=[
+            Route("/livez", live),
+            Route("/readyz", ready),
+            Route(base_url_path, endpoint),
+            Route(base_url_path + "/{path:path}", endpoint),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FhirEndpoint:
+    """Everything below the base URL, without a framework's cost per request."""
+
+    store: FhirStore
+    base_url_path: str
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; every error leaves as an OperationOutcome."""
+        headers = Headers(scope=scope)
+        try:
+            call = await self._call(scope, headers, receive)
+            answer = await answer_call(self.store, call)
+        except Refusal as refusal:
+            answer = refusal_answer(refusal)
+        except RetryLater as error:
+            answer = refusal_answer(Refusal(503, "transient", str(error), headers={"retry-after": "1"}))
+        except Exception as error:  # noqa: BLE001 - a bug must not leave the client without an answer
+            _log.error("fhir_request_failed", error=type(error).__name__, method=scope["method"], place=_place(error))
+            answer = refusal_answer(Refusal(500, "exception", "The server failed on this request; see its log."))
+        await _send(answer, send, with_body=scope["method"] != "HEAD")
+
+    async def _call(self, scope: Scope, headers: Headers, receive: Receive) -> Call:
+        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=200)
+        _check_accept(headers, query)
+        path = str(scope.get("path_params", {}).get("path", ""))
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        body = b""
+        if method in {"POST", "PUT", "PATCH"}:
+            body = await _read_body(headers, receive, self.store.settings.maximum_body_bytes)
+            if path.endswith("_search"):
+                query += _read_form(headers, body)
+            else:
+                _check_content_type(headers)
+        return Call(
+            method=method,
+            segments=[segment for segment in path.split("/") if segment],
+            query=query,
+            headers=headers,
+            body=body,
+            base_url=self._base_url(scope, headers),
+        )
+
+    def _base_url(self, scope: Scope, headers: Headers) -> str:
+        if self.store.settings.public_base_url:
+            return self.store.settings.public_base_url.rstrip("/")
+        scheme = headers.get("x-forwarded-proto", scope.get("scheme", "http"))
+        host = headers.get("x-forwarded-host") or headers.get("host", "localhost")
+        if scheme not in {"http", "https"} or not _HOST.fullmatch(host):
+            raise Refusal(400, "invalid", "The Host header names no host.")
+        return f"{scheme}://{host}{self.base_url_path}"
+
+
+def _place(error: Exception) -> str:
+    """Where an error was raised; its own words could hold a patient's data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+
+
+def _check_accept(headers: Headers, query: Pairs) -> None:
+    wanted = next((text for name, text in query if name == "_format"), None) or headers.get("accept", "*/*")
+    if not any(kind in wanted.lower() for kind in _ACCEPTABLE):
+        raise Refusal(406, "not-supported", "This server speaks application/fhir+json only.")
+
+
+def _check_content_type(headers: Headers) -> None:
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in _JSON_TYPES:
+        raise Refusal(415, "not-supported", "Send application/fhir+json.")
+
+
+def _read_form(headers: Headers, body: bytes) -> list[tuple[str, str]]:
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and kind != "application/x-www-form-urlencoded":
+        raise Refusal(415, "not-supported", "Send the search as application/x-www-form-urlencoded.")
+    try:
+        return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=200)
+    except ValueError:
+        raise Refusal(400, "structure", "The form is not UTF-8, or has more than 200 fields.") from None
+
+
+async def _read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+    too_long = Refusal(413, "too-long", f"The body is longer than {limit} bytes; send less at once.")
+    declared = headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_long
+    parts = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refusal(400, "incomplete", "The connection ended before the body did.")
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise too_long
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+async def _send(answer: Answer, send: Send, *, with_body: bool) -> None:
+    headers = [(name.encode("latin-1"), text.encode("latin-1")) for name, text in answer.headers.items()]
+    if answer.status not in {204, 304}:
+        headers.append((b"content-length", b"%d" % len(answer.body)))
+    if answer.body:
+        headers.append((b"content-type", _JSON))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body if with_body else b""})

@@ -1,0 +1,89 @@
+"""Refusals and the OperationOutcome that tells the client why. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from pulseweir.errors import RejectRecord
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One thing that is wrong or worth a note.
+
+    Attributes:
+        code: FHIR issue type, such as "structure" or "not-found".
+        text: One sentence for a person; never patient data.
+        expression: FHIRPath of the element at fault, such as "Observation.status"; None when there is none.
+        severity: FHIR issue severity.
+    """
+
+    code: str
+    text: str
+    expression: str | None = None
+    severity: str = "error"
+
+    def to_json(self) -> Json:
+        """The member of ``OperationOutcome.issue``."""
+        issue: Json = {"severity": self.severity, "code": self.code, "details": {"text": self.text}}
+        if self.expression:
+            issue["expression"] = [self.expression]
+        return issue
+
+
+class Refusal(RejectRecord):
+    """The request cannot be done as it stands; carries the HTTP status and the issues.
+
+    Attributes:
+        status: HTTP status code of the answer.
+        issues: What is wrong, most important first.
+        headers: Further headers of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        text: str,
+        expression: str | None = None,
+        *,
+        issues: list[Issue] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.status = status
+        self.issues = issues or [Issue(code, text, expression)]
+        self.headers = dict(headers or {})
+        super().__init__(text, reason=code, expression=expression)
+
+    def outcome(self) -> Json:
+        """The OperationOutcome of this refusal."""
+        return operation_outcome(self.issues)
+
+
+@dataclass(slots=True)
+class Answer:
+    """One HTTP answer, ready to send.
+
+    Attributes:
+        status: HTTP status code.
+        body: The JSON document, empty for none.
+        headers: Headers besides content type and length, lower-case names.
+    """
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def operation_outcome(issues: list[Issue]) -> Json:
+    """An OperationOutcome with these issues."""
+    return {"resourceType": "OperationOutcome", "issue": [issue.to_json() for issue in issues]}
+
+
+def refusal_answer(refusal: Refusal) -> Answer:
+    """The HTTP answer that carries a refusal."""
+    return Answer(refusal.status, msgspec.json.encode(refusal.outcome()), dict(refusal.headers))

@@ -1,0 +1,206 @@
+"""One write transaction of the store: what is there, what changes, in the writer's own words."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apsw
+
+from pulseweir.fhir_store.indexing import IndexRows, Token, index_resource
+from pulseweir.fhir_store.json_text import decode_object, join_resource
+from pulseweir.fhir_store.outcomes import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One version of a resource as it lies in the store.
+
+    Attributes:
+        pk: Row of the resource, the same for all its versions.
+        resource_type: FHIR type.
+        resource_id: Logical id.
+        version: 1 for the first, +1 a change.
+        updated: Instant of this version, microseconds.
+        deleted: Whether this version says that the resource is gone.
+        meta: What the client said in meta, without braces.
+        content: All other members, without braces.
+    """
+
+    pk: int
+    resource_type: str
+    resource_id: str
+    version: int
+    updated: int
+    deleted: bool
+    meta: bytes
+    content: bytes
+
+    def text(self) -> bytes:
+        """The full resource as JSON text."""
+        return join_resource(
+            (self.resource_type, self.resource_id, self.version, self.updated), self.meta, self.content
+        )
+
+    def tree(self) -> Json:
+        """The full resource, decoded."""
+        return decode_object(self.text())
+
+    @property
+    def etag(self) -> str:
+        """The weak entity tag of this version."""
+        return f'W/"{self.version}"'
+
+
+class Terms:
+    """Interned names, read through one connection; an id once committed never changes."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._ids: dict[str, int] = {"": 0}
+
+    def find(self, text: str) -> int | None:
+        """The id of a name, None when no resource ever used it."""
+        found = self._ids.get(text)
+        if found is None:
+            found = self._connection.execute("SELECT id FROM term WHERE text = ?", (text,)).get
+            if found is not None:
+                self._keep(text, int(found))
+        return found
+
+    def intern(self, text: str) -> int:
+        """The id of a name, made when it is new; only inside a write transaction."""
+        found = self.find(text)
+        if found is None:
+            self._connection.execute("INSERT INTO term (text) VALUES (?)", (text,))
+            found = self._connection.last_insert_rowid()
+            self._keep(text, found)
+        return found
+
+    def forget(self) -> None:
+        """Drop what is remembered; needed after a rollback."""
+        self._ids = {"": 0}
+
+    def _keep(self, text: str, number: int) -> None:
+        if len(self._ids) > 100_000:
+            self.forget()
+        self._ids[text] = number
+
+
+class WriteSession:
+    """The writer's connection inside a transaction. Used by the writer thread only."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.connection = connection
+        self.terms = Terms(connection)
+        self.now_microseconds = 0
+
+    def find(self, resource_type: str, resource_id: str) -> Stored | None:
+        """The current version, a deleted one too; None when the id was never used."""
+        return find_current(self.connection, self.terms, resource_type, resource_id)
+
+    def insert(self, resource_type: str, resource_id: str, tree: Json, parts: tuple[bytes, bytes]) -> Stored:
+        """Store the first version of a resource."""
+        meta, content = parts
+        self.connection.execute(
+            "INSERT INTO resource (type, id, version, updated, meta, content) VALUES (?, ?, 1, ?, ?, ?)",
+            (self.terms.intern(resource_type), resource_id, self.now_microseconds, meta, content),
+        )
+        pk = self.connection.last_insert_rowid()
+        self._index(pk, index_resource(resource_type, tree))
+        return Stored(pk, resource_type, resource_id, 1, self.now_microseconds, False, meta, content)
+
+    def replace(self, current: Stored, tree: Json, parts: tuple[bytes, bytes]) -> Stored:
+        """Store the next version of a resource; the present one goes to history."""
+        updated = self._supersede(current, deleted=False, parts=parts)
+        self._index(current.pk, index_resource(current.resource_type, tree))
+        return updated
+
+    def delete(self, current: Stored) -> Stored:
+        """Store that a resource is gone."""
+        return self._supersede(current, deleted=True, parts=(b"", b""))
+
+    def _supersede(self, current: Stored, *, deleted: bool, parts: tuple[bytes, bytes]) -> Stored:
+        meta, content = parts
+        pk, version = current.pk, current.version + 1
+        self.connection.execute(
+            "INSERT INTO history (pk, version, updated, deleted, meta, content) VALUES (?, ?, ?, ?, ?, ?)",
+            (pk, current.version, current.updated, current.deleted, current.meta, current.content),
+        )
+        self.connection.execute(
+            "UPDATE resource SET version = ?, updated = ?, deleted = ?, meta = ?, content = ? WHERE pk = ?",
+            (version, self.now_microseconds, deleted, meta, content, pk),
+        )
+        for table in ("text_index", "range_index", "observation"):
+            self.connection.execute(f"DELETE FROM {table} WHERE pk = ?", (pk,))  # noqa: S608 - fixed names
+        return Stored(
+            pk, current.resource_type, current.resource_id, version, self.now_microseconds, deleted, meta, content
+        )
+
+    def _index(self, pk: int, rows: IndexRows) -> None:
+        intern = self.terms.intern
+        if rows.texts:
+            self.connection.executemany(
+                "INSERT INTO text_index VALUES (?, ?, ?, ?)",
+                [(pk, intern(key), value, intern(system)) for key, value, system in rows.texts],
+            )
+        if rows.ranges:
+            self.connection.executemany(
+                "INSERT INTO range_index VALUES (?, ?, ?, ?)",
+                [(pk, intern(key), low, high) for key, low, high in rows.ranges],
+            )
+        columns = rows.observation
+        if columns is not None:
+            self.connection.execute(
+                "INSERT INTO observation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    pk,
+                    columns.subject and intern(columns.subject),
+                    self._token_set(columns.code),
+                    columns.low,
+                    columns.high,
+                    columns.status and intern(columns.status),
+                    self._token_set(columns.category),
+                    columns.device and intern(columns.device),
+                    columns.encounter and intern(columns.encounter),
+                ),
+            )
+
+    def _token_set(self, members: tuple[Token, ...]) -> int | None:
+        """The id of a set of codings: Observations of one kind share one, so a code costs one integer."""
+        if not members:
+            return None
+        name = "\x1e".join(f"{system}\x1f{code}" for code, system in members)
+        known = self.terms.find(name)
+        if known is not None:
+            return known
+        number = self.terms.intern(name)
+        self.connection.executemany(
+            "INSERT OR IGNORE INTO token_set (token_set, value, system) VALUES (?, ?, ?)",
+            [(number, code, self.terms.intern(system)) for code, system in members],
+        )
+        return number
+
+
+def find_current(connection: apsw.Connection, terms: Terms, resource_type: str, resource_id: str) -> Stored | None:
+    """The current version of a resource, a deleted one too; None when the id was never used."""
+    number = terms.find(resource_type)
+    row = connection.execute(
+        "SELECT pk, version, updated, deleted, meta, content FROM resource WHERE type = ? AND id = ?",
+        (number, resource_id),
+    ).fetchone()
+    if row is None:
+        return None
+    pk, version, updated, deleted, meta, content = row
+    return Stored(pk, resource_type, resource_id, version, updated, bool(deleted), meta, content)
+
+
+def find_versions(connection: apsw.Connection, current: Stored, version: int | None = None) -> Iterator[Stored]:
+    """Superseded versions of a resource, newest first; only one of them when `version` is given."""
+    rows = connection.execute(
+        "SELECT version, updated, deleted, meta, content FROM history"
+        " WHERE pk = ?1 AND (?2 IS NULL OR version = ?2) ORDER BY version DESC",
+        (current.pk, version),
+    )
+    for number, updated, deleted, meta, content in rows:
+        yield Stored(
+            current.pk, current.resource_type, current.resource_id, number, updated, bool(deleted), meta, content
+        )

@@ -1,0 +1,32 @@
+"""What an operator may set about the embedded FHIR store."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class FhirStoreSettings(BaseModel):
+    """Limits and habits of the embedded FHIR store."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    validation: Literal["off", "structure"] = Field(
+        "structure", description="How closely an incoming resource is checked before it is stored."
+    )
+    maximum_body_bytes: int = Field(
+        32 * 1024 * 1024, ge=1024, description="Largest request body in bytes; a larger one is refused with 413."
+    )
+    maximum_depth_levels: int = Field(
+        100, ge=16, le=400, description="Deepest nesting of objects and arrays in a JSON body, in levels."
+    )
+    maximum_bundle_entries: int = Field(5_000, ge=1, description="Most entries of one batch or transaction.")
+    page_resources: int = Field(100, ge=1, description="Matches on a search page when the client gives no `_count`.")
+    maximum_page_resources: int = Field(
+        1_000, ge=1, description="Most matches on a search page, whatever `_count` says."
+    )
+    group_units: int = Field(64, ge=1, description="Most requests whose writes share one durable commit.")
+    reader_threads: int = Field(2, ge=1, description="Threads that answer searches beside the writer.")
+    page_cache_kibibytes: int = Field(65_536, ge=1_024, description="SQLite page cache of the writer, in KiB.")
+    public_base_url: str | None = Field(
+        None, description="Base URL in links, such as https://fhir.example.org/fhir; the request's own when unset."
+    )

@@ -1,0 +1,175 @@
+"""The store on disk: one writer thread that commits in groups, readers beside it."""
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+from pulseweir.clock import Clock
+from pulseweir.errors import RetryLater
+from pulseweir.fhir_store.schema import MIGRATIONS
+from pulseweir.fhir_store.session import Terms, WriteSession
+from pulseweir.fhir_store.settings import FhirStoreSettings
+from pulseweir.sqlite import connect, migrate
+
+T = TypeVar("T")
+FILE_NAME = "fhir.sqlite"
+
+
+@dataclass(slots=True)
+class _Unit:
+    """One request's writes: all or nothing."""
+
+    work: Callable[[WriteSession], Any]
+    done: "Future[Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSession:
+    """One thread's view of what is committed."""
+
+    connection: apsw.Connection
+    terms: Terms
+
+
+class FhirStore:
+    """Resources, their history and their index in one SQLite file.
+
+    A write that returned survives a power cut. Units that wait together share one commit; each is all or nothing.
+    """
+
+    def __init__(self, path: Path, clock: Clock, settings: FhirStoreSettings) -> None:
+        self.settings = settings
+        self.path = path
+        self._clock = clock
+        self._queue: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
+        self._local = threading.local()
+        self._readers: list[apsw.Connection] = []
+        self._pool = ThreadPoolExecutor(settings.reader_threads, thread_name_prefix="fhir-reader")
+        self._connection = connect(path, page_cache_kibibytes=settings.page_cache_kibibytes)
+        migrate(self._connection, MIGRATIONS)
+        self._connection.pragma("wal_autocheckpoint", 4_000)
+        self._thread = threading.Thread(target=self._write_forever, name="fhir-writer", daemon=True)
+        self._closed = False
+        self._thread.start()
+
+    @classmethod
+    def open(cls, directory: Path, clock: Clock, settings: FhirStoreSettings | None = None) -> "FhirStore":
+        """Open the store of a directory, made when it is new.
+
+        Raises:
+            DataDirectoryNewer: Written by a newer release; upgrade, or restore a backup.
+        """
+        return cls(directory / FILE_NAME, clock, settings or FhirStoreSettings())
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether writes are taken."""
+        return not self._closed and self._thread.is_alive()
+
+    async def write(self, work: Callable[[WriteSession], T]) -> T:
+        """Run `work` in the writer thread inside a transaction; returns once its writes survive a crash.
+
+        Raises:
+            RetryLater: Nothing of it was stored; check the disk.
+        """
+        if self._closed:
+            raise RetryLater("The FHIR store is closing; send the request again.")
+        done: Future[Any] = Future()
+        self._queue.put(_Unit(work, done))
+        outcome: T = await asyncio.wrap_future(done)
+        return outcome
+
+    def read(self, work: Callable[[ReadSession], T]) -> T:
+        """Run a short read on the calling thread."""
+        return work(self._session())
+
+    async def query(self, work: Callable[[ReadSession], T]) -> T:
+        """Run a read that may be long in a reader thread, in one snapshot."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._in_snapshot, work)
+
+    def close(self) -> None:
+        """Finish what is queued and let go of the file."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join()
+        self._pool.shutdown()
+        for connection in self._readers:
+            connection.close()
+        self._connection.close()
+
+    def _session(self) -> ReadSession:
+        session: ReadSession | None = getattr(self._local, "session", None)
+        if session is None:
+            connection = connect(self.path)
+            connection.pragma("query_only", True)
+            self._readers.append(connection)
+            session = self._local.session = ReadSession(connection, Terms(connection))
+        return session
+
+    def _in_snapshot(self, work: Callable[[ReadSession], T]) -> T:
+        session = self._session()
+        session.connection.execute("BEGIN")
+        try:
+            return work(session)
+        finally:
+            session.connection.execute("COMMIT")
+
+    def _write_forever(self) -> None:
+        session = WriteSession(self._connection)
+        open_for_work = True
+        while open_for_work:
+            units = [self._queue.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(units) < self.settings.group_units:
+                    units.append(self._queue.get_nowait())
+            open_for_work = None not in units
+            group = [unit for unit in units if unit is not None]
+            if group:
+                self._commit_group(session, group)
+
+    def _commit_group(self, session: WriteSession, units: list[_Unit]) -> None:
+        session.now_microseconds = self._clock.now_microseconds()
+        results: list[tuple[_Unit, Any, BaseException | None]] = []
+        try:
+            session.connection.execute("BEGIN IMMEDIATE")
+            try:
+                results.extend(self._run(session, unit) for unit in units)
+                session.connection.execute("COMMIT")
+            except BaseException:
+                session.terms.forget()
+                with contextlib.suppress(apsw.Error):
+                    session.connection.execute("ROLLBACK")
+                raise
+        except apsw.Error as error:
+            failure = RetryLater(f"The FHIR store could not commit ({type(error).__name__}); check the disk.")
+            results = [(unit, None, failure) for unit in units]
+        for unit, outcome, failed in results:
+            if unit.done.set_running_or_notify_cancel():
+                if failed is None:
+                    unit.done.set_result(outcome)
+                else:
+                    unit.done.set_exception(failed)
+
+    def _run(self, session: WriteSession, unit: _Unit) -> tuple[_Unit, Any, BaseException | None]:
+        session.connection.execute("SAVEPOINT unit")
+        try:
+            outcome = unit.work(session)
+        except apsw.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 - the unit's own error goes to who asked for it
+            session.terms.forget()
+            session.connection.execute("ROLLBACK TO unit")
+            session.connection.execute("RELEASE unit")
+            return unit, None, error
+        session.connection.execute("RELEASE unit")
+        return unit, outcome, None
