@@ -312,3 +312,27 @@ class PlainUpstream(RefuseToStart):
             f"The edge refuses to send to {host} without TLS: only loopback may be plain. "
             "Set edge.upstream_tls to true and edge.upstream_certificate_file to the hub's authority."
         )
+
+
+class FhirRefused(RejectRecord):
+    """The FHIR service understood the request and will not do it; sending it again changes nothing.
+
+    Attributes:
+        status: HTTP status of the answer.
+        resource_type: Type of the resource that was asked for or sent.
+        issue_text: What the service's OperationOutcome says.
+    """
+
+    def __init__(self, status: int, resource_type: str, issue_text: str, *, expression: str | None = None) -> None:
+        self.status = status
+        self.resource_type = resource_type
+        self.issue_text = issue_text
+        super().__init__(
+            f"The FHIR service refused {resource_type} with {status}: {issue_text} Correct the mapping or the resource, then redrive.",
+            reason="fhir-refused",
+            expression=expression,
+        )
+
+
+class FhirConflict(FhirRefused):
+    """Another version is there, or several resources match (409, 412): read again, then decide."""
