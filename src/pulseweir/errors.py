@@ -328,11 +328,21 @@ class FhirRefused(RejectRecord):
         self.resource_type = resource_type
         self.issue_text = issue_text
         super().__init__(
-            f"The FHIR service refused {resource_type} with {status}: {issue_text} Correct the mapping or the resource, then redrive.",
+            f"The FHIR service refused {resource_type} with {status}: {issue_text} {self.remedy}",
             reason="fhir-refused",
             expression=expression,
         )
 
+    @property
+    def remedy(self) -> str:
+        """What to do next."""
+        return "Correct the mapping or the resource, then redrive."
+
 
 class FhirConflict(FhirRefused):
     """Another version is there, or several resources match (409, 412): read again, then decide."""
+
+    @property
+    def remedy(self) -> str:
+        """What to do next."""
+        return "Read the resource again, then repeat the change on its newest version."
