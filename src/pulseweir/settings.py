@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -45,7 +45,7 @@ class RepositorySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: str | None = Field(None, description="SQLAlchemy address (a secret); none takes SQLite in the data directory.")
+    url: SecretStr | None = Field(None, description="SQLAlchemy address; none takes SQLite in the data directory.")
 
 
 class LakeSettings(BaseModel):

@@ -1,0 +1,88 @@
+"""One process of a house: logging, metrics, signals, and the roles it runs until it is told to stop."""
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+import uvloop
+
+from pulseweir import __version__
+from pulseweir.clock import Clock
+from pulseweir.pipeline import ROLES, House
+from pulseweir.run_files import supervisor_is_gone, write_ready
+from pulseweir.settings import Settings
+from pulseweir.telemetry import BUILD_INFO, serve_metrics
+
+_LOOK_SECONDS = 1.0
+_COLLECT_SECONDS = 5.0
+
+
+def run_roles(roles: Sequence[str], settings: Settings, clock: Clock) -> None:
+    """Run roles in this process until SIGTERM, SIGINT or the supervisor's death.
+
+    Raises:
+        RefuseToStart: A role cannot start as configured.
+    """
+    configure_logging(",".join(roles))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(roles, settings, clock))
+
+
+def configure_logging(role: str) -> None:
+    """JSON lines on standard error; only our own events, so that no library can log patient data."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+            structlog.processors.EventRenamer("event"),
+            _with_role(role),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logging.getLogger().handlers[:] = [logging.NullHandler()]
+
+
+def _with_role(role: str) -> Any:
+    def add(_logger: Any, _method: str, event: Any) -> Any:
+        return {**event, "role": role}
+
+    return add
+
+
+async def _run(roles: Sequence[str], settings: Settings, clock: Clock) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    BUILD_INFO.labels(__version__).set(1)
+    metrics_port = serve_metrics(settings.metrics_port)
+    house = House(settings, clock)
+    try:
+        for role in roles:
+            facts = await ROLES[role](house)
+            write_ready(settings.data_dir, role, {"metrics_port": metrics_port, **facts})
+        gc.collect()
+        gc.freeze()
+        await _until_stopped(house, stopping)
+    finally:
+        await house.close()
+
+
+async def _until_stopped(house: House, stopping: asyncio.Event) -> None:
+    """Return when told to stop; raise what made a worker fail, so that the supervisor starts this role anew."""
+    while not stopping.is_set():
+        waiting = [*house.tasks, asyncio.create_task(stopping.wait())]
+        done, _ = await asyncio.wait(waiting, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        waiting[-1].cancel()
+        for task in done - {waiting[-1]}:
+            task.result()
+            return
+        if supervisor_is_gone():
+            return

@@ -1,0 +1,92 @@
+"""Opens the backends that the settings name: the only place that knows every backend."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from pulseweir.backends.bus.embedded import EmbeddedBus
+from pulseweir.backends.fhir_client import FhirClient
+from pulseweir.backends.lake import Lake
+from pulseweir.backends.repository.store import Repository
+from pulseweir.clock import Clock
+from pulseweir.fhir_store.storage import FhirStore
+from pulseweir.ingest.hub.registry import Registry
+from pulseweir.settings import Settings
+
+
+def bus_directory(settings: Settings) -> Path:
+    """Where the embedded bus lies."""
+    return settings.data_dir / "bus"
+
+
+def open_bus(settings: Settings) -> EmbeddedBus:
+    """The event bus."""
+    return EmbeddedBus.open(bus_directory(settings), settings.bus)
+
+
+def open_registry(settings: Settings, clock: Clock) -> Registry:
+    """The hub's registry of devices."""
+    return Registry.open(settings.data_dir, clock)
+
+
+def fhir_base_url(settings: Settings) -> str:
+    """Where the FHIR service answers: the configured server, or the embedded store."""
+    return settings.fhir.base_url or f"http://127.0.0.1:{settings.fhir.port}/fhir"
+
+
+def open_fhir(settings: Settings) -> FhirClient:
+    """A client of the FHIR service."""
+    return FhirClient(fhir_base_url(settings), timeout_seconds=settings.fhir.timeout_seconds)
+
+
+def open_fhir_store(settings: Settings, clock: Clock) -> FhirStore:
+    """The embedded FHIR store."""
+    return FhirStore.open(settings.data_dir / "fhir", clock, settings.fhir_store)
+
+
+def open_lake(settings: Settings) -> Lake:
+    """The lake."""
+    return Lake(settings.lake.url or str(settings.data_dir / "lake"))
+
+
+def open_repository(settings: Settings, clock: Clock) -> Repository:
+    """The SQL repository.
+
+    Raises:
+        DataDirectoryNewer: A newer release wrote it.
+        RepositoryUnavailable: It cannot be reached.
+    """
+    if settings.repository.url is not None:
+        return Repository.open(settings.repository.url.get_secret_value(), clock)
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Repository.open(f"sqlite:///{settings.data_dir.absolute() / 'repository.sqlite'}", clock)
+
+
+class EmbeddedServer(uvicorn.Server):
+    """A uvicorn server that leaves signals to the process it runs in."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._is_open = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take no signal."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the port and say so."""
+        await super().startup(sockets)
+        self._is_open.set()
+
+    async def start(self) -> asyncio.Task[None]:
+        """Serve in a task; returns it once the port is open, or once it has failed."""
+        task = asyncio.create_task(self.serve())
+        opened = asyncio.create_task(self._is_open.wait())
+        await asyncio.wait((task, opened), return_when=asyncio.FIRST_COMPLETED)
+        opened.cancel()
+        return task
