@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from pulseweir.clock import real_microseconds
-from pulseweir.errors import HubRefusedDevice, HubUnreachable, RejectRecord
-from pulseweir.ingest import device_packets as packets
+from pulseweir.errors import HubRefusedDevice, HubUnreachable, ProtocolViolation, RejectRecord
+from pulseweir.ingest.hub import dialect, packets
+from pulseweir.ingest.hub.mqtt import Decoder
 from pulseweir.ingest.hub.sas import make_token
 
 BODY_LIMIT_BYTES = 256 * 1024
 LATENCY_SAMPLES = 100_000
-_SERVER_UNAVAILABLE = 3
+API_VERSION = "2021-04-12"
+_JSON_TEXT = {"content-type": "application/json", "content-encoding": "utf-8"}
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -112,7 +114,8 @@ class MqttDevice:
         self._hub = hub
         self._key = key
         self._options = options
-        self._in_flight: dict[int, tuple[bytes, float]] = {}
+        self._topic_head = f"{dialect.events_topic(device_id)}{_bag({}, _JSON_TEXT)}&"
+        self._in_flight: dict[int, tuple[packets.Publish, float]] = {}
         self._next_packet_id = 0
         self._link: _Link | None = None
         self._refused: HubRefusedDevice | None = None
@@ -146,8 +149,8 @@ class MqttDevice:
         if not self._in_flight:
             self._waiting_since = time.monotonic()
         packet_id = self._free_packet_id()
-        topic = packets.events_topic(self.device_id, message_id, properties)
-        packet = packets.publish_packet(topic, packet_id, body)
+        topic = self._topic_head + _bag(properties or {}, {dialect.MESSAGE_ID: message_id})
+        packet = packets.Publish(topic, body, 1, packet_id, retain=False, duplicate=False)
         self._in_flight[packet_id] = (packet, self.counts.count_sent())
         if self._link is not None:
             self._link.write(packet)
@@ -169,10 +172,6 @@ class MqttDevice:
         self._keeper.cancel()
         await asyncio.gather(self._keeper, return_exceptions=True)
         self._keeper = None
-        if self._link is not None:
-            self._link.write(packets.DISCONNECT_PACKET)
-            self._link.close()
-            self._link = None
 
     def acknowledged(self, packet_id: int) -> None:
         """The hub holds this message: forget it."""
@@ -226,27 +225,38 @@ class MqttDevice:
             lambda: _Link(self), self._hub.host, self._hub.mqtt_port, ssl=self._hub.tls
         )
         try:
-            token = sas_token(self._hub.host_name, self.device_id, self._key, options.token_seconds)
-            link.write(packets.connect_packet(self._hub.host_name, self.device_id, token, options.keep_alive_seconds))
+            link.write(self._introduction())
             await asyncio.wait({link.accepted}, timeout=options.keep_alive_seconds)
             self._check_accepted(link)
             for packet, _ in self._in_flight.values():
-                link.write(packets.as_duplicate(packet))
+                link.write(packet._replace(duplicate=True))
             self._link = link
             self.made_progress()
             await link.keep_alive(options.keep_alive_seconds)
         except asyncio.CancelledError:
-            raise  # `close` says goodbye on the link itself
-        except BaseException:
-            link.close()
+            link.write(packets.Disconnect())
             raise
-        link.close()
+        finally:
+            link.close()
+
+    def _introduction(self) -> packets.Connect:
+        host_name = self._hub.host_name
+        token = sas_token(host_name, self.device_id, self._key, self._options.token_seconds)
+        return packets.Connect(
+            packets.LEVEL_3_1_1,
+            self.device_id,
+            self._options.keep_alive_seconds,
+            clean_session=True,
+            username=f"{host_name}/{self.device_id}/?api-version={API_VERSION}",
+            password=token.encode(),
+            will=None,
+        )
 
     def _check_accepted(self, link: "_Link") -> None:
         if not link.accepted.done():
             raise TimeoutError
         code = link.accepted.result()
-        if code == _SERVER_UNAVAILABLE:
+        if code == packets.SERVER_UNAVAILABLE:
             raise ConnectionRefusedError
         if code:
             raise HubRefusedDevice(self.device_id, code)
@@ -262,7 +272,7 @@ class _Link(asyncio.Protocol):
         self._loop = loop
         self._device = device
         self._transport: asyncio.Transport | None = None
-        self._incoming = bytearray()
+        self._decoder = Decoder()
         self._outgoing: list[bytes] = []
         self._heard = True
 
@@ -273,31 +283,28 @@ class _Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the waits of this connection."""
         if not self.accepted.done():
-            self.accepted.set_result(_SERVER_UNAVAILABLE)
+            self.accepted.set_result(packets.SERVER_UNAVAILABLE)
         if not self._lost.done():
             self._lost.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         """Take acknowledgements."""
         self._heard = True
-        self._incoming += data
         try:
-            arrived = packets.take_packets(self._incoming)
-        except ValueError:
+            for packet in self._decoder.feed(data):
+                if isinstance(packet, packets.Puback):
+                    self._device.acknowledged(packet.packet_id)
+                elif isinstance(packet, packets.Connack) and not self.accepted.done():
+                    self.accepted.set_result(packet.code)
+        except ProtocolViolation:
             self.close()
-            return
-        for packet in arrived:
-            if packet.kind == packets.PUBACK:
-                self._device.acknowledged(int.from_bytes(packet.body[:2], "big"))
-            elif packet.kind == packets.CONNACK and not self.accepted.done():
-                self.accepted.set_result(packet.body[1] if len(packet.body) > 1 else _SERVER_UNAVAILABLE)
         self._device.made_progress()
 
-    def write(self, packet: bytes) -> None:
+    def write(self, packet: packets.Packet) -> None:
         """Send with whatever else this turn of the loop sends."""
         if not self._outgoing:
             self._loop.call_soon(self._flush)
-        self._outgoing.append(packet)
+        self._outgoing.append(packets.encode(packet))
 
     def close(self) -> None:
         """Send what is pending and close."""
@@ -312,7 +319,7 @@ class _Link(asyncio.Protocol):
             await asyncio.wait({self._lost}, timeout=keep_alive_seconds / 2)
             if self._lost.done():
                 return
-            self.write(packets.PINGREQ_PACKET)
+            self.write(packets.Pingreq())
             await asyncio.wait({self._lost}, timeout=keep_alive_seconds / 2)
             if not self._heard:
                 return
@@ -322,6 +329,10 @@ class _Link(asyncio.Protocol):
         self._outgoing.clear()
         if pending and self._transport is not None and not self._transport.is_closing():
             self._transport.write(pending)
+
+
+def _bag(application: Mapping[str, str], system: Mapping[str, str]) -> str:
+    return dialect.format_bag(dialect.Properties(dict(application), dict(system)))
 
 
 def pause_seconds(failures: int) -> float:

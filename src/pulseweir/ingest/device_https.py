@@ -9,6 +9,7 @@ import httpx
 
 from pulseweir.errors import HubRefusedDevice, HubUnreachable, RejectRecord
 from pulseweir.ingest.device_client import (
+    API_VERSION,
     DEFAULT_OPTIONS,
     DeviceOptions,
     HubAddress,
@@ -17,7 +18,6 @@ from pulseweir.ingest.device_client import (
     pause_seconds,
     sas_token,
 )
-from pulseweir.ingest.device_packets import API_VERSION
 
 
 class HttpsDevice:

@@ -4,7 +4,7 @@ Every id is made from what the resource is about, so that setting up a ward agai
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -183,7 +183,7 @@ async def write_resources(fhir: "FhirClient", resources: Sequence[Resource]) -> 
     """
     for first in range(0, len(resources), BUNDLE_SIZE):
         chunk = resources[first : first + BUNDLE_SIZE]
-        entries: list[Mapping[str, Any]] = [
+        entries: list[Resource] = [
             {"request": {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"}, "resource": resource}
             for resource in chunk
         ]
