@@ -57,7 +57,7 @@ def insert_new(transaction: Transaction, table: Table, rows: Iterable[dict[str, 
 
 def values_of(row: Any) -> dict[str, Any]:
     """The columns of a row record."""
-    return {name: getattr(row, name) for name in _names(row.__class__)}  # type: ignore[arg-type]
+    return {name: getattr(row, name) for name in _names(row.__class__)}
 
 
 @cache
@@ -72,4 +72,4 @@ def typed(kind: type[_Row], result: Iterable[Row[Any]]) -> list[_Row]:
 
 def columns(kind: type[Any], table: Table) -> list[ColumnElement[Any]]:
     """The columns of a table that a record kind holds."""
-    return [table.c[name] for name in _names(kind)]
+    return [table.c[name] for name in _names(kind)]  # type: ignore[arg-type]

@@ -87,6 +87,20 @@ def save(transaction: Transaction, rows: Iterable[FlagRow], *, now: int) -> list
     return numbered
 
 
+def keep(transaction: Transaction, rows: Iterable[FlagRow]) -> None:
+    """Store how far windows were judged, where nothing that others see has changed."""
+    changes.upsert(transaction, FLAG, map(changes.values_of, rows))
+
+
+def of_patients_unwritten(transaction: Transaction, patients: Sequence[str]) -> list[FlagRow]:
+    """Flags of these patients whose newest change has not reached the FHIR service."""
+    found: list[FlagRow] = []
+    for first in range(0, len(patients), _CHUNK):
+        chunk = patients[first : first + _CHUNK]
+        found += _rows(transaction, FLAG.c.patient_id.in_(chunk), FLAG.c.change_written < FLAG.c.change)
+    return found
+
+
 def unwritten(transaction: Transaction, *, limit: int) -> list[FlagRow]:
     """Flags whose newest change has not reached the FHIR service, oldest change first."""
     query = (

@@ -1,0 +1,250 @@
+"""Step 13: RiskAssessments and Flags are written to the FHIR service, at its pace and not at the hot path's."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from pulseweir.backends.bus.base import Outcome, SetAside
+from pulseweir.backends.fhir_client import FhirClient
+from pulseweir.backends.repository import Repository, Transaction, flags, scores
+from pulseweir.backends.repository.rows import FlagRow, ScoreRow
+from pulseweir.errors import FhirConflict, FhirRefused, RetryLater
+from pulseweir.hot_path.care_routing import CareRoutingSettings, refresh_care_teams
+from pulseweir.hot_path.flag import SEVERITY
+from pulseweir.hot_path.flag_record import to_episode
+from pulseweir.hot_path.risk_assessment import (
+    RiskAssessmentSettings,
+    flag_resource,
+    model_device,
+    window_resources,
+)
+from pulseweir.hot_path.scored_window import ScoredWindow, scored_windows
+from pulseweir.records.identifiers import risk_assessment_id
+from pulseweir.records.topics import RISK_SCORES
+from pulseweir.worker import Handled, Stage, record_id
+
+WindowKey = tuple[str, str, int, int]
+Entry = dict[str, Any]
+
+_RECORD_POLL_SECONDS = 0.05
+
+
+class FhirRiskSettings(BaseModel):
+    """How scores travel to the FHIR service."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    windows_per_bundle: int = Field(50, ge=1, description="Windows that share one transaction bundle.")
+    record_wait_seconds: float = Field(
+        2.0, ge=0, description="How long to wait for the repository to hold a score before asking for it again."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One input row and where it came from."""
+
+    window: ScoredWindow
+    source: pa.Table
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is to be written for one call."""
+
+    rows: list[_Row]
+    flags: dict[str, FlagRow]
+    evidence: dict[str, list[ScoreRow]]
+    never_written: list[FlagRow]
+
+
+class FhirRiskStage(Stage):
+    """Writes each final window as one unit: score Observation, RiskAssessment, and its Flags in their latest state.
+
+    A window is written after the `record` group has stored it, so that Flags agree with the repository. Every
+    resource is a PUT on a deterministic id: writing twice changes nothing. Live rows are written (as preliminary)
+    only when the patient's band has risen.
+    """
+
+    topic = RISK_SCORES
+    group = "fhir-risk"
+    tick_seconds = 1.0
+
+    def __init__(
+        self,
+        repository: Repository,
+        fhir: FhirClient,
+        settings: FhirRiskSettings,
+        assessment_settings: RiskAssessmentSettings,
+        routing_settings: CareRoutingSettings,
+    ) -> None:
+        self._repository = repository
+        self._fhir = fhir
+        self._settings = settings
+        self._assessment_settings = assessment_settings
+        self._routing_settings = routing_settings
+        self._severities: dict[tuple[str, str], int] = {}
+        self._devices: set[tuple[str, str]] = set()
+        self._teams_read_at = float("-inf")
+
+    async def handle(self, tables: Mapping[int, pa.Table]) -> Handled:
+        """Write what the rows ask for; returns once the FHIR service has accepted or refused each of them."""
+        rows = [
+            _Row(window, table.slice(place, 1))
+            for table in tables.values()
+            for place, window in enumerate(scored_windows(table))
+        ]
+        stored = await self._wait_until_recorded([row.window for row in rows])
+        handled = Handled()
+        chosen = self._choose(rows, stored, handled.outcome)
+        if chosen:
+            await self._write_devices(chosen)
+            plan = await self._repository.read(self._plan, chosen, stored)
+            await self._write(plan, handled.outcome)
+        return handled
+
+    async def tick(self) -> Handled | None:
+        """Read the CareTeams again when they are due."""
+        if time.monotonic() - self._teams_read_at < self._routing_settings.refresh_seconds:
+            return None
+        self._teams_read_at = time.monotonic()
+        # The teams last read stay in force while the service is away or knows no CareTeam.
+        with suppress(RetryLater, FhirRefused):
+            await refresh_care_teams(self._fhir, self._repository)
+        return None
+
+    async def _wait_until_recorded(self, windows: Sequence[ScoredWindow]) -> dict[WindowKey, ScoreRow]:
+        keys = list({window.key for window in windows})
+        finals = [window for window in windows if window.is_final]
+        deadline = time.monotonic() + self._settings.record_wait_seconds
+        while True:
+            stored = await self._repository.read(scores.windows, keys)
+            if all(_is_recorded(window, stored) for window in finals):
+                return stored
+            if time.monotonic() >= deadline:
+                raise RetryLater("Scores are not in the repository yet; the group 'record' stores them first.")
+            await asyncio.sleep(_RECORD_POLL_SECONDS)
+
+    def _choose(self, rows: Iterable[_Row], stored: Mapping[WindowKey, ScoreRow], outcome: Outcome) -> list[_Row]:
+        """The rows to write: finals that nothing has replaced, and live rows whose band has risen."""
+        chosen: dict[WindowKey, _Row] = {}
+        for row in rows:
+            window, known = row.window, stored.get(row.window.key)
+            who = (window.patient_id, window.model)
+            severity = SEVERITY.get(window.band or "", 0)
+            rises = severity > self._severities.get(who, 0)
+            if window.is_final or rises:
+                self._severities[who] = severity
+            if window.is_final:
+                is_wanted = known is not None and _same_revision(window, known)
+            else:
+                is_wanted = known is None and rises
+            outcome.count("written" if is_wanted else "superseded" if window.is_final else "live")
+            if is_wanted:
+                chosen[window.key] = row
+        return list(chosen.values())
+
+    async def _write_devices(self, rows: Iterable[_Row]) -> None:
+        models = {(row.window.model, row.window.model_version) for row in rows} - self._devices
+        for model, version in sorted(models):
+            await self._fhir.update(model_device(model, version))
+            self._devices.add((model, version))
+
+    def _plan(self, transaction: Transaction, rows: list[_Row], stored: Mapping[WindowKey, ScoreRow]) -> _Plan:
+        patients = sorted({row.window.patient_id for row in rows if row.window.is_final})
+        linked = {known.flag_id for row in rows if (known := stored.get(row.window.key)) and known.flag_id}
+        changed = flags.by_id(transaction, sorted(linked))
+        for flag in flags.of_patients_unwritten(transaction, patients):
+            changed[flag.flag_id] = flag
+        never_written = [
+            flag for flag in changed.values() if flag.status == flags.WITHDRAWN and flag.change_written == 0
+        ]
+        for flag in never_written:
+            del changed[flag.flag_id]
+        return _Plan(rows, changed, scores.windows_of_flags(transaction, sorted(changed)), never_written)
+
+    async def _write(self, plan: _Plan, outcome: Outcome) -> None:
+        ordered = sorted(plan.rows, key=lambda row: (row.window.patient_id, row.window.window_end))
+        step = self._settings.windows_per_bundle
+        for first in range(0, len(ordered), step):
+            part = ordered[first : first + step]
+            following = {row.window.patient_id for row in ordered[first + step :]}
+            due = [
+                flag
+                for flag in plan.flags.values()
+                if flag.patient_id in {row.window.patient_id for row in part} - following
+            ]
+            entries = [entry for row in part for entry in self._window_entries(row.window)]
+            entries += [self._flag_entry(flag, plan) for flag in due]
+            try:
+                await self._fhir.send_bundle(entries, "transaction")
+            except (FhirRefused, FhirConflict):
+                await self._write_singly(part, due, plan, outcome)
+            await self._repository.write(_mark, [*due, *plan.never_written])
+
+    async def _write_singly(self, rows: Sequence[_Row], due: Sequence[FlagRow], plan: _Plan, outcome: Outcome) -> None:
+        """One bundle a window, so that a refused one does not take its neighbours with it."""
+        for row in rows:
+            try:
+                await self._fhir.send_bundle(self._window_entries(row.window), "transaction")
+            except FhirConflict as error:
+                _set_aside(outcome.parked, row, str(error), outcome)
+            except FhirRefused as error:
+                # A server that checks references says 404 (or 409, above) for one it does not hold yet.
+                _set_aside(outcome.parked if error.status == 404 else outcome.quarantined, row, str(error), outcome)
+        if due:
+            await self._fhir.send_bundle([self._flag_entry(flag, plan) for flag in due], "batch")
+
+    def _window_entries(self, window: ScoredWindow) -> list[Entry]:
+        return [_put(address, body) for address, body in window_resources(window, self._assessment_settings)]
+
+    def _flag_entry(self, flag: FlagRow, plan: _Plan) -> Entry:
+        assessments = [
+            risk_assessment_id(
+                window.patient_id, window.model, window.model_version, window.window_start, window.window_end
+            )
+            for window in plan.evidence.get(flag.flag_id, [])
+        ]
+        resource = flag_resource(to_episode(flag), assessments, self._assessment_settings)
+        return _put(f"Flag/{flag.flag_id}", msgspec.Raw(msgspec.json.encode(resource)))
+
+
+def _put(address: str, body: msgspec.Raw) -> Entry:
+    return {"request": {"method": "PUT", "url": address}, "resource": body}
+
+
+def _mark(transaction: Transaction, written: Sequence[FlagRow]) -> None:
+    flags.mark_written(transaction, [(flag.flag_id, flag.change) for flag in written])
+
+
+def _is_recorded(window: ScoredWindow, stored: Mapping[WindowKey, ScoreRow]) -> bool:
+    known = stored.get(window.key)
+    if known is None:
+        return False
+    if known.model_version == window.model_version:
+        return known.revision >= window.revision
+    return known.scored_at >= window.scored_at
+
+
+def _same_revision(window: ScoredWindow, known: ScoreRow) -> bool:
+    return (known.model_version, known.revision) == (window.model_version, window.revision)
+
+
+def _set_aside(where: list[SetAside], row: _Row, message: str, outcome: Outcome) -> None:
+    outcome.count("written", -1)
+    where.append(
+        SetAside(
+            record_id=record_id(RISK_SCORES, row.source),
+            row=row.source,
+            stage="fhir-risk",
+            reason="fhir-refused",
+            message=message,
+        )
+    )
