@@ -346,3 +346,45 @@ class FhirConflict(FhirRefused):
     def remedy(self) -> str:
         """What to do next."""
         return "Read the resource again, then repeat the change on its newest version."
+
+
+class LakeUnavailable(RetryLater):
+    """The lake could not store or read; nothing was appended."""
+
+    def __init__(self, table: str, cause: str) -> None:
+        self.table = table
+        super().__init__(
+            f"Lake table {table}: {cause}. Nothing was stored; check the lake's disk space and permissions."
+        )
+
+
+class AlertCommandRefused(RejectRecord):
+    """A person asked something of an alert that cannot be done to it."""
+
+    def __init__(self, alert_id: str, command: str, cause: str) -> None:
+        self.alert_id = alert_id
+        self.command = command
+        super().__init__(f"Cannot {command} alert {alert_id}: {cause}", reason="alert-command-refused")
+
+
+class ChannelRefused(RejectRecord):
+    """A notification channel will not take this message, now or later."""
+
+    def __init__(self, channel: str, status: int) -> None:
+        self.channel = channel
+        self.status = status
+        super().__init__(
+            f"Channel {channel} refused a notification with {status}. Check its address and its permissions.",
+            reason="channel-refused",
+        )
+
+
+class ChannelUnavailable(RetryLater):
+    """A notification channel did not answer, or asked for patience."""
+
+    def __init__(self, channel: str, cause: str, *, retry_after_seconds: float | None = None) -> None:
+        self.channel = channel
+        super().__init__(
+            f"Channel {channel} did not take a notification: {cause}. It is tried again, then the next channel is.",
+            retry_after_seconds=retry_after_seconds,
+        )
