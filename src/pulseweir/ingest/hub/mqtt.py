@@ -74,6 +74,9 @@ class Decoder:
         position, self._needed_bytes = 0, 2
         end = len(data)
         while position + 2 <= end:
+            first = data[position]
+            if first & 0xF0 != PUBLISH << 4:
+                _check_first(first)
             length, start = data[position + 1], position + 2
             if length >= 0x80:
                 length, start = _length(data, position + 1)
@@ -84,7 +87,6 @@ class Decoder:
             if start + length > end:
                 self._needed_bytes = start + length - position
                 break
-            first = data[position]
             position = start + length
             yield _decode(first, data[start:position])
         self._rest = bytearray(data[position:])
@@ -106,16 +108,19 @@ def _length(data: bytes, position: int) -> tuple[int, int]:
 def _decode(first: int, body: bytes) -> Packet:
     if first & 0xF0 == PUBLISH << 4:
         return _decode_publish(first, body)
+    cursor = _Cursor(body)
+    packet = _READERS[first >> 4](cursor)
+    cursor.finish()
+    return packet
+
+
+def _check_first(first: int) -> None:
+    """Refuse what is no packet before waiting for its rest."""
     kind, flags = first >> 4, first & 0x0F
-    reader = _READERS.get(kind)
-    if reader is None:
+    if kind not in _READERS:
         raise malformed(f"packet type {kind} is not one of MQTT 3.1.1 at QoS 0 and 1")
     if flags != (2 if kind in (SUBSCRIBE, UNSUBSCRIBE) else 0):
         raise malformed(f"packet type {kind} has reserved flags {flags}")
-    cursor = _Cursor(body)
-    packet = reader(cursor)
-    cursor.finish()
-    return packet
 
 
 def _decode_publish(first: int, body: bytes) -> Publish:
