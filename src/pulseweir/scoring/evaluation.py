@@ -29,7 +29,8 @@ _TREND_POINTS = 8
 _VITALS = len(VITALS)
 _HOUR = 3600 * MICROSECONDS
 MAXIMUM_AGE = np.array([vital.maximum_age_seconds for vital in VITALS], np.int64) * MICROSECONDS
-TREND_VITALS = np.array([VITAL_INDEX[vital.name] for vital in VITALS if vital.unit in ("/min", "%", "mm[Hg]", "Cel")])
+_WITHOUT_TREND = ("consciousness", "fio2", "oxygen_flow", "glasgow_coma_scale")
+TREND_VITALS = np.array([VITAL_INDEX[vital.name] for vital in VITALS if vital.name not in _WITHOUT_TREND])
 
 HEART_RATE, RESPIRATORY_RATE, SPO2, SYSTOLIC, TEMPERATURE, CONSCIOUSNESS, FIO2, FLOW, GLASGOW = (
     VITAL_INDEX[name]

@@ -52,7 +52,9 @@ def read_measurements(
     """
     whole = table.unify_dictionaries().combine_chunks()
     readings = np.zeros(whole.num_rows, READING)
-    who, patients = coded(whole["patient_id"])
+    codes, words = coded(whole["patient_id"])
+    used, who = np.unique(codes, return_inverse=True)
+    patients = [words[code] for code in used]
     codes, code_words = coded(whole["code"])
     vitals = [
         VITAL_INDEX[VITAL_BY_LOINC[word].name] if word in VITAL_BY_LOINC else _UNKNOWN_VITAL for word in code_words

@@ -124,7 +124,8 @@ def contradicting_pressures(group: Indices, vital: Indices, number: Numbers) -> 
         crossed = systolic <= diastolic
         outside = (mean > systolic) | (mean < diastolic)
     is_pressure = (vital == _SYSTOLIC) | (vital == _DIASTOLIC) | (vital == _MEAN)
-    return (is_pressure & crossed[group]) | ((vital == _MEAN) & outside[group])
+    contradicting: Marks = (is_pressure & crossed[group]) | ((vital == _MEAN) & outside[group])
+    return contradicting
 
 
 def _per_group(group: Indices, number: Numbers, chosen: Marks, count: int) -> Numbers:
@@ -152,7 +153,8 @@ def usable(
     confirmed = np.zeros(len(series), np.bool_)
     near = (series[1:] == series[:-1]) & (occurred[1:] - occurred[:-1] <= _MAXIMUM_AGE[vital[1:]])
     confirmed[1:] = doubtful[1:] & doubtful[:-1] & near
-    return ((quality == GOOD) & ~doubtful) | confirmed
+    trusted: Marks = ((quality == GOOD) & ~doubtful) | confirmed
+    return trusted
 
 
 _NEIGHBOURS = 4
@@ -193,4 +195,5 @@ def flat_lines(series: Indices, vital: Indices, occurred: Instants, number: Numb
     length = np.arange(len(series)) - first + 1
     long = (length >= readings) & (occurred - occurred[first] >= 15 * _MINUTE)
     exempt = _EXEMPT_FROM_FLAT[vital] | ((vital == _SPO2) & (number == 100))
-    return long & ~exempt
+    flat: Marks = long & ~exempt
+    return flat

@@ -3,14 +3,13 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pulseweir.clock import to_text
 from pulseweir.records.codes import VITALS
 from pulseweir.records.topics import INSTANT, RISK_SCORE_SCHEMA
 from pulseweir.scoring.evaluation import (
@@ -203,22 +202,37 @@ def _digest(scored: Scored, rows: Rows, row: int) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little"))
 
 
+def _texts(instants: Integers) -> list[str]:
+    """RFC 3339 texts, in milliseconds where these suffice for all."""
+    unit: Literal["ms", "us"] = "us" if (instants % 1_000).any() else "ms"
+    return [f"{text}Z" for text in np.datetime_as_string(instants.astype("M8[us]"), unit=unit).tolist()]
+
+
+def _or_none(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.object_]:
+    known = numbers.astype(np.object_)
+    known[np.isnan(numbers)] = None
+    return known
+
+
 class _Entries:
     """Writes the inputs of windows; holds every column as plain lists, which single look-ups read fastest."""
 
     def __init__(self, scored: Scored) -> None:
-        window, readings = scored.evaluation, scored.bench.readings
-        self._places: list[list[int]] = window.place.tolist()
+        window = scored.evaluation
+        used, compact = np.unique(window.place, return_inverse=True)
+        readings = scored.bench.readings[used]
+        self._places: list[list[int]] = np.where(window.place < 0, -1, compact.reshape(window.place.shape)).tolist()
         self._fresh = window.fresh.tolist()
         self._sources = list(scored.sources)
         self._source = readings["source"].tolist()
         self._occurred = readings["occurred"].tolist()
-        self._number = np.round(readings["number"], 6).tolist()
+        self._occurred_text = _texts(readings["occurred"])
+        self._number = _or_none(np.round(readings["number"], 6)).tolist()
         self._quality = readings["quality"].tolist()
-        self._flat = scored.bench.flat.tolist()
-        self._observation = readings["observation"].tolist()
+        self._flat = scored.bench.flat[used].tolist()
+        self._observation = [one.decode() for one in readings["observation"].tolist()]
         rows = len(self._places)
-        self._slope = np.round(window.trends.slope, 3).reshape(rows, -1).tolist()
+        self._slope = _or_none(np.round(window.trends.slope, 3)).reshape(rows, -1).tolist()
         self._r2 = np.round(window.trends.r2, 3).reshape(rows, -1).tolist()
         self._trend_readings = window.trends.readings.reshape(rows, -1).tolist()
         self._count = window.panes.count.tolist()
@@ -239,23 +253,22 @@ class _Entries:
             for vital in _VITALS_OF[name]
             if fresh[vital]
         ]
-        ids = [self._observation[self._places[row][vital]].decode() for vital in vitals]
+        ids = [self._observation[self._places[row][vital]] for vital in vitals]
         return [one for one in dict.fromkeys(ids) if one]
 
     def _entry(self, row: int, vital: int, place: int, seen_from: int) -> dict[str, object]:
         definition = VITALS[vital]
         source = self._sources[self._source[place]]
         number = self._number[place]
-        known = number == number  # NaN differs from itself
         entry: dict[str, object] = {"vital": definition.name}
         if vital == CONSCIOUSNESS:
-            entry["text"] = LETTERS[int(number)] if known else None
+            entry["text"] = None if number is None else LETTERS[int(number)]
         else:
-            entry["value"] = number if known else None
+            entry["value"] = number
         entry["unit"] = definition.unit
-        entry["occurred_at"] = to_text(self._occurred[place])
+        entry["occurred_at"] = self._occurred_text[place]
         entry["age_seconds"] = max(0, seen_from - self._occurred[place]) // MICROSECONDS
-        entry["observation_id"] = self._observation[place].decode() or None
+        entry["observation_id"] = self._observation[place] or None
         entry["quality"] = QUALITIES[self._quality[place]]
         entry["usable"] = self._fresh[row][vital]
         entry["type"] = source.type
@@ -269,7 +282,7 @@ class _Entries:
     def _add_trend(self, entry: dict[str, object], row: int, vital: int) -> None:
         column = _TREND_COLUMN.get(vital)
         slope = None if column is None else self._slope[row][column]
-        entry["slope_per_hour"] = None if slope is None or slope != slope else slope
+        entry["slope_per_hour"] = slope
         if column is not None and entry["slope_per_hour"] is not None:
             entry["slope_readings"] = self._trend_readings[row][column]
             entry["slope_r2"] = self._r2[row][column]

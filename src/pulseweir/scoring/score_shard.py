@@ -147,7 +147,9 @@ class _Desk:
     def _gathered(self, name: str, kind: np.dtype[np.void]) -> tuple[Integers, Rows]:
         parts = [np.zeros(0, kind) if one is None else getattr(one, name) for one in self._old]
         who = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        return who, np.concatenate(parts) if parts else np.zeros(0, kind)
+        # Joined as bytes: numpy compares the fields of structured arrays pair by pair, a hundred times slower.
+        joined = np.concatenate([part.view(np.uint8) for part in parts]) if parts else np.zeros(0, np.uint8)
+        return who, joined.view(kind)
 
     def take(self, intake: Intake, kept: Marks, past: Intake | None, tallies: dict[str, int]) -> None:
         """Merge new readings, and the past of new patients, into what is known."""

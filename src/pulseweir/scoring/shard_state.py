@@ -4,8 +4,8 @@ Values are immutable by convention: scoring makes a new state and leaves the old
 publish failed simply goes on with what it had.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pulseweir.errors import RefuseToStart
 
 Rows = npt.NDArray[np.void]
+Places = npt.NDArray[np.int32]
 
 READING = np.dtype(
     [
@@ -169,3 +170,48 @@ def _restored(stored: _Patient) -> PatientState:
         stored.live_waits,
         stored.due_at,
     )
+
+
+def joined(first: ShardState, second: ShardState) -> ShardState:
+    """One state of the patients of both, as an engine that owns several shards scores them in one call."""
+    sources, contexts = _with(first.sources, second.sources), _with(first.contexts, second.contexts)
+    moved = _moved(
+        second.patients,
+        np.array([sources[one] for one in second.sources], np.int32),
+        np.array([contexts[one] for one in second.contexts], np.int32),
+    )
+    return ShardState({**first.patients, **moved}, sources, contexts)
+
+
+def share(state: ShardState, names: Iterable[str]) -> ShardState:
+    """The state of some of the patients, with only the sources and contexts they use."""
+    patients = {name: state.patients[name] for name in names if name in state.patients}
+    sources, source_places = _used(state.sources, [one.readings["source"] for one in patients.values()])
+    contexts, context_places = _used(state.contexts, [one.readings["context"] for one in patients.values()])
+    return ShardState(_moved(patients, source_places, context_places), sources, contexts)
+
+
+def _with(known: Mapping[Key, int], more: Mapping[Key, int]) -> dict[Key, int]:
+    fresh = [key for key in more if key not in known]
+    return {**known, **{key: len(known) + place for place, key in enumerate(fresh)}}
+
+
+def _used(keys: Mapping[Key, int], columns: Sequence[npt.NDArray[np.int32]]) -> tuple[dict[Key, int], Places]:
+    """The keys whose numbers appear, and each old number's new one."""
+    numbers = np.unique(np.concatenate(columns)) if columns else np.zeros(0, np.int32)
+    numbers = numbers[numbers >= 0]
+    places = np.full(len(keys), -1, np.int32)
+    places[numbers] = np.arange(len(numbers))
+    words = list(keys)
+    return _numbered([words[number] for number in numbers]), places
+
+
+def _moved(patients: Mapping[str, PatientState], sources: Places, contexts: Places) -> dict[str, PatientState]:
+    """The patients with their readings' sources and contexts renumbered; -1 stays."""
+    moved = {}
+    for name, patient in patients.items():
+        readings = patient.readings.copy()
+        readings["source"] = sources[readings["source"]]
+        readings["context"] = np.append(contexts, np.int32(-1))[readings["context"]]
+        moved[name] = replace(patient, readings=readings)
+    return moved

@@ -61,7 +61,7 @@ class WindowSettings(BaseModel):
 
 @dataclass(slots=True)
 class Panes:
-    """Dense panes: one row a window, one column a vital. Adding is order-free but for `first` and `last` at one instant.
+    """Dense panes: one row a window, one column a vital.
 
     Attributes:
         count: Readings.
