@@ -1,12 +1,9 @@
-"""The hub on real sockets: who is let in, what is acknowledged and when, and that one peer cannot harm another."""
+"""The hub on real sockets: what is stored, and acknowledged only then."""
 
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
 
 import httpx
 import msgspec
@@ -14,171 +11,21 @@ import pyarrow as pa
 import pytest
 from gmqtt import Client
 from gmqtt.mqtt.constants import MQTTv311
-from prometheus_client import REGISTRY
 
-from pulseweir.backends.bus.base import Subscription
+from hub_house import FREE_PORTS, HeldBus, House, Peer, hang_up, message, start, token_of
 from pulseweir.clock import Clock, real_microseconds
-from pulseweir.errors import BusUnavailable, ListenerUnavailable, PlainListenerExposed
-from pulseweir.ingest.hub.certificates import client_context, make_certificate
+from pulseweir.errors import ListenerUnavailable, PlainListenerExposed
+from pulseweir.ingest.hub.certificates import client_context
 from pulseweir.ingest.hub.hub import Hub
-from pulseweir.ingest.hub.mqtt import Decoder
 from pulseweir.ingest.hub.packets import (
-    CONNACK_LEVEL_5_UNSUPPORTED,
-    Connack,
-    Connect,
-    Disconnect,
-    Packet,
     Pingreq,
     Pingresp,
     Puback,
-    Publish,
-    Will,
-    encode,
 )
-from pulseweir.ingest.hub.registry import Device, DeviceEntry, Registry
+from pulseweir.ingest.hub.registry import Registry
 from pulseweir.ingest.hub.sas import make_token
 from pulseweir.ingest.hub.settings import HubSettings
 from pulseweir.records.identifiers import message_id
-from pulseweir.records.topics import DEVICE_MESSAGE_SCHEMA, DEVICE_MESSAGES
-
-FREE_PORTS = HubSettings(mqtt_port=0, http_port=0, mqtts_port=0, https_port=0, registry_poll_seconds=0.1)
-DEVICES = [DeviceEntry(f"monitor-{number}", "bedside-monitor") for number in range(4)]
-
-
-@dataclass
-class HeldBus:
-    """A bus whose commits a test can hold back or let fail."""
-
-    tables: list[pa.Table] = field(default_factory=list)
-    gate: asyncio.Event = field(default_factory=asyncio.Event)
-    entered: asyncio.Event = field(default_factory=asyncio.Event)
-    is_broken: bool = False
-
-    async def publish(self, tables: Sequence[tuple[str, pa.Table]]) -> None:
-        self.entered.set()
-        await self.gate.wait()
-        if self.is_broken:
-            raise BusUnavailable(DEVICE_MESSAGES, "disk full")
-        assert [topic for topic, _ in tables] == [DEVICE_MESSAGES]
-        assert all(table.schema == DEVICE_MESSAGE_SCHEMA for _, table in tables)
-        self.tables += [table for _, table in tables]
-
-    async def subscribe(self, topic: str, group: str) -> Subscription:
-        raise AssertionError
-
-    async def close(self) -> None:
-        return
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        return [row for table in self.tables for row in table.to_pylist()]
-
-
-@dataclass
-class House:
-    """A hub with its registry and bus."""
-
-    hub: Hub
-    registry: Registry
-    bus: HeldBus
-    certificate: Path
-
-    def device(self, number: int = 0) -> Device:
-        device = self.registry.get(f"monitor-{number}")
-        assert device is not None
-        return device
-
-
-class Peer:
-    """A device that says exactly what a test wants."""
-
-    dialled: ClassVar[list["Peer"]] = []
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-        self._decoder = Decoder()
-        self._packets: list[Packet] = []
-
-    @classmethod
-    async def dial(cls, port: int | None, tls: ssl.SSLContext | None = None) -> "Peer":
-        name = "localhost" if tls else None
-        peer = cls(*await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name))
-        cls.dialled.append(peer)
-        return peer
-
-    @classmethod
-    async def join(cls, house: House, number: int = 0, *, will: Will | None = None, keep_alive: int = 60) -> "Peer":
-        peer = await cls.dial(house.hub.mqtt_port)
-        assert await peer.ask(connect_of(house.device(number), will=will, keep_alive=keep_alive)) == accepted(0)
-        return peer
-
-    def say(self, *packets: Packet | bytes) -> None:
-        self.writer.write(b"".join(packet if isinstance(packet, bytes) else encode(packet) for packet in packets))
-
-    async def hear(self) -> Packet | None:
-        """The next packet; None when the hub has closed."""
-        while not self._packets:
-            try:
-                chunk = await self.reader.read(65_536)
-            except ConnectionError:
-                return None
-            if not chunk:
-                return None
-            self._packets += self._decoder.feed(chunk)
-        return self._packets.pop(0)
-
-    async def ask(self, *packets: Packet | bytes) -> Packet | None:
-        self.say(*packets)
-        return await self.hear()
-
-
-def accepted(code: int) -> Connack:
-    return Connack(session_present=False, code=code)
-
-
-def token_of(device: Device, key: str | None = None, seconds: int = 600) -> str:
-    return make_token(
-        "localhost", device.device_id, key or device.primary_key, real_microseconds() // 1_000_000 + seconds
-    )
-
-
-def connect_of(device: Device, *, token: str | None = None, will: Will | None = None, keep_alive: int = 60) -> Connect:
-    username = f"localhost/{device.device_id}/?api-version=2021-04-12"
-    return Connect(4, device.device_id, keep_alive, True, username, (token or token_of(device)).encode(), will)
-
-
-def message(
-    device_id: str = "monitor-0", packet_id: int = 1, bag: str = "", body: bytes = b'{"heartRate":80}'
-) -> Publish:
-    topic = f"devices/{device_id}/messages/events/{bag}"
-    return Publish(topic, body, 1 if packet_id else 0, packet_id, retain=False, duplicate=False)
-
-
-def ended(reason: str, protocol: str = "mqtt") -> float:
-    labels = {"protocol": protocol, "reason": reason}
-    return REGISTRY.get_sample_value("pulseweir_hub_connections_ended_total", labels) or 0.0
-
-
-async def start(directory: Path, settings: HubSettings = FREE_PORTS) -> House:
-    registry = Registry.open(directory / "hub")
-    registry.import_entries(DEVICES)
-    certificate, private_key = make_certificate(directory / "certificates")
-    files = {"certificate_file": certificate, "private_key_file": private_key}
-    bus = HeldBus()
-    bus.gate.set()
-    hub = Hub(bus, registry, settings.model_copy(update=files), Clock())
-    await hub.start()
-    return House(hub, registry, bus, certificate)
-
-
-@pytest.fixture(autouse=True)
-async def _peers_hang_up() -> AsyncIterator[None]:
-    yield
-    for peer in Peer.dialled:
-        peer.writer.transport.abort()
-        with suppress(ConnectionError):
-            await peer.writer.wait_closed()
-    Peer.dialled.clear()
 
 
 @pytest.fixture
@@ -187,6 +34,12 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     yield started
     started.bus.gate.set()
     await started.hub.stop()
+
+
+@pytest.fixture(autouse=True)
+async def _peers_hang_up() -> AsyncIterator[None]:
+    yield
+    await hang_up()
 
 
 async def test_nothing_is_acknowledged_before_it_is_durable(house: House) -> None:
@@ -325,157 +178,6 @@ async def test_stopping_stores_and_acknowledges_what_was_taken(house: House) -> 
     await stopping
     assert len(house.bus.rows) == 1
     assert house.registry.activity()["monitor-0"].measured_at is not None
-
-
-@pytest.mark.parametrize(
-    ("change", "code", "reason"),
-    [
-        ({"password": b"SharedAccessSignature sr=a"}, 4, "malformed-token"),
-        ({"password": None}, 4, "malformed-token"),
-        ({"username": None, "password": None}, 4, "malformed-username"),
-        ({"username": "elsewhere/monitor-0"}, 5, "wrong-host"),
-        ({"username": "localhost/monitor-1"}, 2, "client-id-mismatch"),
-        ({"client_id": "", "username": "localhost/"}, 2, "no-client-id"),
-        ({"client_id": "ghost", "username": "localhost/ghost"}, 5, "wrong-resource"),
-        ({"will": Will("devices/monitor-1/messages/events/", b"", 0, False)}, 5, "wrong-topic"),
-    ],
-)
-async def test_a_wrong_introduction_gets_the_protocol_s_own_code(
-    house: House, change: dict[str, Any], code: int, reason: str
-) -> None:
-    before = ended(reason)
-    peer = await Peer.dial(house.hub.mqtt_port)
-
-    assert await peer.ask(connect_of(house.device())._replace(**change)) == accepted(code)
-
-    assert await peer.hear() is None
-    assert ended(reason) == before + 1
-
-
-async def test_wrong_keys_expired_tokens_unknown_and_disabled_devices_are_refused(house: House) -> None:
-    device = house.device()
-    ghost = Device("ghost", "", True, device.primary_key, device.secondary_key, 0, 0)
-    house.registry.disable("monitor-1")
-    refusals = {
-        "wrong-key": connect_of(device, token=token_of(device, key=house.device(2).primary_key)),
-        "expired-token": connect_of(device, token=token_of(device, seconds=-400)),
-        "unknown-device": connect_of(ghost),
-        "disabled-device": connect_of(house.device(1)),
-    }
-    for reason, introduction in refusals.items():
-        before = ended(reason)
-        peer = await Peer.dial(house.hub.mqtt_port)
-        assert await peer.ask(introduction) == accepted(5)
-        assert await peer.hear() is None
-        assert ended(reason) == before + 1
-
-
-async def test_the_secondary_key_lets_in_too(house: House) -> None:
-    device = house.device()
-    peer = await Peer.dial(house.hub.mqtt_port)
-
-    assert await peer.ask(connect_of(device, token=token_of(device, key=device.secondary_key))) == accepted(0)
-
-
-async def test_level_5_is_refused_in_its_own_words(house: House) -> None:
-    peer = await Peer.dial(house.hub.mqtt_port)
-
-    peer.say(b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x00")
-
-    assert await peer.reader.read() == CONNACK_LEVEL_5_UNSUPPORTED
-
-
-@pytest.mark.parametrize("change", ["disable", "rotate"])
-async def test_a_live_connection_is_cut_when_its_device_or_key_goes(house: House, change: str) -> None:
-    peer, other = await Peer.join(house), await Peer.join(house, 1)
-    elsewhere = Registry.open(house.registry.path.parent)
-
-    if change == "disable":
-        elsewhere.disable("monitor-0")
-    else:
-        elsewhere.rotate_key("monitor-0", "primary")
-
-    async with asyncio.timeout(5):
-        assert await peer.hear() is None
-    assert await other.ask(Pingreq()) == Pingresp()
-
-
-async def test_a_connection_ends_with_its_token(tmp_path: Path) -> None:
-    house = await start(tmp_path, FREE_PORTS.model_copy(update={"token_skew_seconds": 0}))
-    device = house.device()
-    peer = await Peer.dial(house.hub.mqtt_port)
-
-    assert await peer.ask(connect_of(device, token=token_of(device, seconds=2))) == accepted(0)
-
-    assert await peer.hear() is None
-    await house.hub.stop()
-
-
-async def test_a_second_connection_drops_the_first(house: House) -> None:
-    first = await Peer.join(house)
-    second = await Peer.join(house)
-
-    assert await first.hear() is None
-    assert await second.ask(message()) == Puback(1)
-
-
-async def test_a_silent_connection_is_cut_and_its_will_is_stored(house: House) -> None:
-    will = Will("devices/monitor-0/messages/events/a=b", b"gone", 1, retain=False)
-    peer = await Peer.join(house, will=will, keep_alive=1)
-
-    assert await peer.hear() is None
-
-    while not house.bus.rows:
-        await asyncio.sleep(0.01)
-    (row,) = house.bus.rows
-    assert row["body"] == b"gone"
-    assert msgspec.json.decode(row["properties_json"]) == {"a": "b", "iothub-MessageType": "Will"}
-
-
-async def test_a_connection_that_never_says_who_it_is_is_cut(tmp_path: Path) -> None:
-    house = await start(tmp_path, FREE_PORTS.model_copy(update={"connect_timeout_seconds": 0.2}))
-    peer = await Peer.dial(house.hub.mqtt_port)
-
-    assert await peer.hear() is None
-    await house.hub.stop()
-
-
-@pytest.mark.parametrize(
-    ("attack", "reason"),
-    [
-        (message(body=bytes(262_145)), "oversize"),
-        (b"\x30\xff\xff\xff\x7f", "oversize"),
-        (b"\xf0\x00", "malformed-packet"),
-        (b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n", "malformed-packet"),
-        (message("monitor-1"), "wrong-topic"),
-        (Publish("devices/monitor-0/messages/events/", b"", 2, 1, False, False), "qos-2"),
-    ],
-)
-async def test_a_peer_that_breaks_the_rules_harms_only_itself(
-    house: House, attack: Publish | bytes, reason: str
-) -> None:
-    before = ended(reason)
-    other, peer = await Peer.join(house, 1), await Peer.join(house)
-
-    assert await peer.ask(attack) is None
-
-    assert ended(reason) == before + 1
-    assert await other.ask(message("monitor-1")) == Puback(1)
-    assert [row["device_id"] for row in house.bus.rows] == ["monitor-1"]
-
-
-async def test_the_largest_message_is_taken(house: House) -> None:
-    peer = await Peer.join(house)
-
-    assert await peer.ask(message(body=bytes(262_144))) == Puback(1)
-
-
-async def test_leaving_in_peace_is_no_refusal(house: House) -> None:
-    before = ended("disconnect")
-    peer = await Peer.join(house)
-
-    assert await peer.ask(Disconnect()) is None
-    assert ended("disconnect") == before + 1
 
 
 async def test_a_common_client_speaks_to_the_hub_over_tls(house: House) -> None:
