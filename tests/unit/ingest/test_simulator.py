@@ -18,6 +18,7 @@ from pulseweir.ingest.hub.registry import Registry
 from pulseweir.ingest.hub.settings import HubSettings
 from pulseweir.ingest.simulation.ward import BEDS, SimulatedHospital, SimulatedMessage
 from pulseweir.ingest.simulator import WardSimulation
+from pulseweir.mapping import DeviceMapping
 from pulseweir.records.topics import DEVICE_MESSAGES
 from pulseweir.scores import news2
 
@@ -135,3 +136,20 @@ def _accept_bundle(request: httpx.Request) -> httpx.Response:
     bundle = msgspec.json.decode(request.content)
     entries = [{"response": {"status": "201 Created", "etag": 'W/"1"'}} for _ in bundle["entry"]]
     return httpx.Response(200, json={"resourceType": "Bundle", "type": "transaction-response", "entry": entries})
+
+
+def test_the_catalog_mapping_of_its_kind_reads_every_simulated_message() -> None:
+    catalog = Path(__file__).parents[3] / "devices"
+    kinds = {one.device_id: one.kind for one in SimulatedHospital(3).connections()}
+    mappings = {
+        kind: DeviceMapping.load(msgspec.json.decode((catalog / kind / "device_mapping.json").read_bytes()))
+        for kind in set(kinds.values())
+    }
+
+    unread = [
+        message.connection
+        for message in _said(3, 120)
+        if not mappings[kinds[message.connection]].normalize({"Body": msgspec.json.decode(message.body)})
+    ]
+
+    assert unread == []

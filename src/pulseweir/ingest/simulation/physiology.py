@@ -9,7 +9,7 @@ import numpy as np
 
 STEP_SECONDS = 5
 _PULL_BACK = 0.15
-_WALK_STEP = np.array([0.8, 0.25, 0.15, 1.0, 0.7, 0.004])
+_WALK_STEP = np.array([0.8, 0.3, 0.25, 1.0, 0.7, 0.004])
 
 
 @dataclass(frozen=True, slots=True)
