@@ -210,9 +210,9 @@ class ConnectorStage(Stage):
 
     def _keep_waiting(self, message: _Message, missing: str, handled: Handled) -> None:
         error = MessageError(_REMEDIES[missing], reason=missing)
-        waited = 0 if message.first_parked is None else self._real_clock() - message.first_parked
-        is_over = waited >= self._settings.identity_wait_seconds * _SECOND
-        target = handled.outcome.quarantined if is_over and message.first_parked else handled.outcome.parked
+        since = message.first_parked
+        is_over = since is not None and self._real_clock() - since >= self._settings.identity_wait_seconds * _SECOND
+        target = handled.outcome.quarantined if is_over else handled.outcome.parked
         target.append(_set_aside(message, error))
 
 

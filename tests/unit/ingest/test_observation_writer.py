@@ -1,0 +1,299 @@
+"""The Observation writer against the embedded store and against a scripted faulty server."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pyarrow as pa
+import pytest
+
+from pulseweir.backends.fhir_client import FhirClient
+from pulseweir.clock import Clock
+from pulseweir.errors import RetryLater
+from pulseweir.fhir_store.app import create_app
+from pulseweir.fhir_store.storage import FhirStore
+from pulseweir.ingest.catalog import MappingPair, Mappings, catalog_directory
+from pulseweir.ingest.device_mapping.templates import Measurement
+from pulseweir.ingest.device_mapping.tokens import parse_instant
+from pulseweir.ingest.identity import Association, Identity
+from pulseweir.ingest.measurement_rows import MeasurementRows
+from pulseweir.ingest.observation_writer import ObservationSettings, ObservationStage
+from pulseweir.records.codes import DEVICE_IDENTIFIER_SYSTEM
+
+NOON = parse_instant("2030-05-01T12:00:00Z")
+SECOND = 1_000_000
+CATALOG = Mappings.load(catalog_directory())
+HOURLY = MappingPair.loads(
+    "site",
+    '{"templateType": "CollectionContent", "template": []}',
+    json.dumps(
+        {
+            "templateType": "CollectionFhir",
+            "template": [
+                {
+                    "templateType": "CodeValueFhir",
+                    "template": {
+                        "typeName": "pulse-wave",
+                        "periodInterval": "Hourly",
+                        "codes": [{"code": "8867-4", "system": "http://loinc.org"}],
+                        "value": {
+                            "valueType": "SampledData",
+                            "valueName": "pulse",
+                            "defaultPeriod": 60_000,
+                            "unit": "/min",
+                        },
+                    },
+                }
+            ],
+        }
+    ),
+)
+MAPPINGS = Mappings(CATALOG.by_kind, HOURLY, {**CATALOG.by_version, HOURLY.version: HOURLY})
+MONITOR = CATALOG.by_kind["bedside-monitor"]
+
+
+def rows(*found: tuple[str, int, dict[str, str]], pair: MappingPair = MONITOR, device: str = "monitor-1") -> pa.Table:
+    made = MeasurementRows()
+    for kind, seconds, properties in found:
+        measurement = Measurement(kind, "monitor-1", NOON + seconds * SECOND, None, None, None, properties)
+        made.add(measurement, Association(device, "patient-1", None, None), pair, "m1", NOON + SECOND)
+    return made.table()
+
+
+def stage_on(fhir: FhirClient, now: Callable[[], int] = lambda: 0, **settings: Any) -> ObservationStage:
+    return ObservationStage(fhir, MAPPINGS, Identity(fhir), ObservationSettings(**settings), real_clock=now)
+
+
+@pytest.fixture
+async def fhir(tmp_path: Path) -> AsyncIterator[FhirClient]:
+    store = FhirStore.open(tmp_path / "fhir", Clock())
+    client = FhirClient("http://store/fhir", transport=httpx.ASGITransport(create_app(store)))
+    yield client
+    await client.close()
+    store.close()
+
+
+async def test_rows_become_observations_with_the_ids_the_connector_gave_them(fhir: FhirClient) -> None:
+    table = rows(
+        ("heart-rate", 0, {"heart_rate": "84"}),
+        ("cuff-pressure", 0, {"systolic": "120", "diastolic": "70", "mean": "87.0"}),
+        ("consciousness-voice", 0, {"consciousness": "V"}),
+    )
+
+    handled = await stage_on(fhir, bundle_size=2).handle({0: table})
+
+    assert handled.outcome.tallies == {"written": 5}
+    stored = await fhir.search("Observation", [("patient", "patient-1")])
+    assert {one["id"] for one in stored} == set(table["observation_id"].to_pylist())
+    assert {one["effectiveDateTime"] for one in stored} == {"2030-05-01T12:00:00Z"}
+    panel = next(one for one in stored if "component" in one)
+    assert [part["valueQuantity"]["value"] for part in panel["component"]] == [120, 70, 87.0]
+    assert {one["device"]["reference"] for one in stored} == {"Device/monitor-1"}
+
+
+async def test_writing_the_same_rows_again_changes_nothing(fhir: FhirClient) -> None:
+    stage = stage_on(fhir)
+    table = rows(("spo2", 0, {"spo2": "96"}), ("cuff-pressure", 0, {"systolic": "120"}))
+
+    await stage.handle({0: table})
+    first = await fhir.search("Observation", [("patient", "patient-1")])
+    again = await stage.handle({0: table})
+
+    assert again.outcome.tallies == {"written": 2}
+    assert [
+        {name: part for name, part in one.items() if name != "meta"}
+        for one in await fhir.search("Observation", [("patient", "patient-1")])
+    ] == [{name: part for name, part in one.items() if name != "meta"} for one in first]
+
+
+async def test_a_panel_that_arrives_in_pieces_is_merged(fhir: FhirClient) -> None:
+    stage = stage_on(fhir)
+
+    await stage.handle({0: rows(("cuff-pressure", 0, {"systolic": "120"}))})
+    await stage.handle({0: rows(("cuff-pressure", 0, {"diastolic": "70"}))})
+
+    (stored,) = await fhir.search("Observation", [("patient", "patient-1")])
+    assert [part["code"]["text"] for part in stored["component"]] == ["systolic", "diastolic"]
+    assert stored["status"] == "amended"
+
+
+async def test_an_hour_fills_over_several_batches(fhir: FhirClient) -> None:
+    stage = stage_on(fhir)
+
+    await stage.handle({0: rows(("pulse-wave", 0, {"pulse": "60"}), ("pulse-wave", 120, {"pulse": "62"}), pair=HOURLY)})
+    await stage.handle({0: rows(("pulse-wave", 60, {"pulse": "61"}), pair=HOURLY)})
+
+    (stored,) = await fhir.search("Observation", [("patient", "patient-1")])
+    assert stored["valueSampledData"]["data"].startswith("60 61 62 E")
+    assert stored["effectivePeriod"]["start"] == "2030-05-01T12:00:00Z"
+
+
+async def test_the_value_that_came_last_counts_and_the_other_is_counted(fhir: FhirClient) -> None:
+    table = rows(("spo2", 0, {"spo2": "90"}), ("spo2", 0, {"spo2": "91"}))
+
+    handled = await stage_on(fhir).handle({0: table})
+
+    (stored,) = await fhir.search("Observation", [("patient", "patient-1")])
+    assert stored["valueQuantity"]["value"] == 91
+    assert handled.outcome.tallies == {"written": 1, "filtered:superseded": 1}
+
+
+async def test_an_impossible_value_is_written_and_marked(fhir: FhirClient) -> None:
+    table = rows(("heart-rate", 0, {"heart_rate": "0"}), ("cuff-pressure", 0, {"systolic": "11647", "diastolic": "70"}))
+
+    await stage_on(fhir).handle({0: table})
+
+    stored = {one["code"]["text"]: one for one in await fhir.search("Observation", [("patient", "patient-1")])}
+    assert stored["heart-rate"]["interpretation"][0]["coding"][0]["code"] == "implausible"
+    marks = [part.get("interpretation", [{}])[0] for part in stored["cuff-pressure"]["component"]]
+    assert [bool(mark) for mark in marks] == [True, False]
+
+
+async def test_rows_without_a_fhir_mapping_are_filtered(fhir: FhirClient) -> None:
+    table = rows(
+        ("unheard-of", 0, {"x": "1"}), ("heart-rate", 0, {"other": "1"}), ("heart-rate", 0, {"heart_rate": "60"})
+    )
+
+    handled = await stage_on(fhir).handle({0: table})
+
+    assert handled.outcome.tallies == {"filtered:no-fhir-mapping": 2, "written": 1}
+
+
+async def test_a_quantity_that_is_no_number_spoils_nothing_else_of_its_panel(fhir: FhirClient) -> None:
+    table = rows(("cuff-pressure", 0, {"systolic": "120", "diastolic": "high", "mean": "90"}))
+
+    handled = await stage_on(fhir).handle({0: table})
+
+    assert [item.reason for item in handled.outcome.quarantined] == ["not-a-quantity"]
+    assert handled.outcome.tallies == {"written": 2}
+    assert "high" not in handled.outcome.quarantined[0].message
+
+
+async def test_a_device_whose_fhir_id_differs_is_looked_up(fhir: FhirClient) -> None:
+    await fhir.update(
+        {
+            "resourceType": "Device",
+            "id": "d-77",
+            "identifier": [{"system": DEVICE_IDENTIFIER_SYSTEM, "value": "monitor-1"}],
+        }
+    )
+
+    await stage_on(fhir).handle({0: rows(("spo2", 0, {"spo2": "96"}), device="d-77")})
+
+    (stored,) = await fhir.search("Observation", [("patient", "patient-1")])
+    assert stored["device"]["reference"] == "Device/d-77"
+    assert stored["identifier"][0]["value"].startswith("patient-1.d-77.spo2.")
+
+
+class Script:
+    """A FHIR server that answers bundles as told; each bundle takes the next answer of the script."""
+
+    def __init__(self, *answers: Callable[[dict[str, Any]], list[dict[str, Any]]] | httpx.Response) -> None:
+        self.answers = list(answers)
+        self.bundles: list[dict[str, Any]] = []
+        self.client = FhirClient("http://script/fhir", transport=httpx.MockTransport(self.answer))
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        bundle = msgspec.json.decode(request.content)
+        self.bundles.append(bundle)
+        answer = self.answers.pop(0)
+        if isinstance(answer, httpx.Response):
+            return answer
+        return httpx.Response(200, json={"resourceType": "Bundle", "type": "batch-response", "entry": answer(bundle)})
+
+    @property
+    def sent(self) -> list[list[tuple[str, str | None]]]:
+        return [
+            [(entry["request"]["method"], entry["request"].get("ifMatch")) for entry in bundle["entry"]]
+            for bundle in self.bundles
+        ]
+
+
+def each(status: str, resource: dict[str, Any] | None = None, text: str = "") -> Callable[..., list[dict[str, Any]]]:
+    outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "x", "diagnostics": text}]}
+    response: dict[str, Any] = {"status": status, "outcome": outcome} if text else {"status": status}
+    answer: dict[str, Any] = {"response": response} | ({"resource": resource} if resource else {})
+    return lambda bundle: [answer for _ in bundle["entry"]]
+
+
+STORED = {
+    "resourceType": "Observation",
+    "id": "x",
+    "meta": {"versionId": "3"},
+    "status": "final",
+    "effectiveDateTime": "2030-05-01T12:00:00Z",
+    "valueQuantity": {"value": 90},
+}
+SPO2 = ("spo2", 0, {"spo2": "96"})
+
+
+async def test_a_conflict_is_read_merged_and_sent_with_if_match() -> None:
+    script = Script(each("409"), each("200", STORED), each("412"), each("200", STORED), each("200"))
+
+    handled = await stage_on(script.client).handle({0: rows(SPO2)})
+
+    assert handled.outcome.tallies == {"written": 1}
+    assert script.sent == [
+        [("PUT", None)],
+        [("GET", None)],
+        [("PUT", 'W/"3"')],
+        [("GET", None)],
+        [("PUT", 'W/"3"')],
+    ]
+
+
+async def test_an_observation_deleted_meanwhile_is_created_again() -> None:
+    script = Script(each("409"), each("404"), each("201"))
+
+    handled = await stage_on(script.client).handle({0: rows(SPO2)})
+
+    assert handled.outcome.tallies == {"written": 1}
+    assert script.sent[-1] == [("PUT", None)]
+
+
+@pytest.mark.parametrize(
+    "answer", [httpx.Response(503), httpx.Response(429), each("503"), each("401"), httpx.Response(200, text="{")]
+)
+async def test_a_service_that_cannot_answer_now_is_asked_again(answer: Any) -> None:
+    script = Script(answer)
+
+    with pytest.raises(RetryLater):
+        await stage_on(script.client).handle({0: rows(SPO2)})
+
+
+async def test_a_refused_observation_goes_to_quarantine_with_what_the_service_said() -> None:
+    script = Script(each("422", text="value is not allowed here"))
+
+    handled = await stage_on(script.client).handle({0: rows(SPO2)})
+
+    assert [item.reason for item in handled.outcome.quarantined] == ["fhir-refused"]
+    assert "value is not allowed here" in handled.outcome.quarantined[0].message
+
+
+async def test_one_entry_that_makes_the_service_refuse_the_bundle_is_found() -> None:
+    refused = httpx.Response(400, json={"resourceType": "OperationOutcome", "issue": [{"diagnostics": "bad entry"}]})
+    script = Script(refused, each("201"), refused)
+
+    handled = await stage_on(script.client).handle({0: rows(SPO2, ("heart-rate", 0, {"heart_rate": "60"}))})
+
+    assert handled.outcome.tallies == {"written": 1}
+    assert len(handled.outcome.quarantined) == 1
+
+
+async def test_a_missing_reference_waits_and_then_goes_to_quarantine() -> None:
+    missing = each("400", text="Resource Device/monitor-1 not found, specified in path: Observation.device")
+    script = Script(missing, missing, missing)
+    now = 0
+    stage = stage_on(script.client, lambda: now, reference_wait_seconds=10)
+
+    first = await stage.handle({0: rows(SPO2)})
+    again = await stage.handle_parked(first.outcome.parked[0].row, [0])
+    now = 11 * SECOND
+    last = await stage.handle_parked(first.outcome.parked[0].row, [0])
+
+    assert [item.reason for item in again.outcome.parked] == ["reference-missing"]
+    assert [item.reason for item in last.outcome.quarantined] == ["reference-missing"]
+    assert last.outcome.parked == []
