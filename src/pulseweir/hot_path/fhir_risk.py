@@ -12,10 +12,10 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from pulseweir.backends.bus.base import Outcome, SetAside
-from pulseweir.backends.fhir_client import FhirClient
+from pulseweir.backends.fhir_client import BundleAnswer, FhirClient
 from pulseweir.backends.repository import Repository, Transaction, flags, scores
 from pulseweir.backends.repository.rows import FlagRow, ScoreRow
-from pulseweir.errors import FhirConflict, FhirRefused, RetryLater
+from pulseweir.errors import FhirRefused, RetryLater
 from pulseweir.hot_path.care_routing import CareRoutingSettings, refresh_care_teams
 from pulseweir.hot_path.flag import SEVERITY
 from pulseweir.hot_path.flag_record import to_episode
@@ -53,6 +53,14 @@ class _Row:
 
     window: ScoredWindow
     source: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """One window and the Flags that are written with it: its patient's, with the patient's last window."""
+
+    row: _Row
+    flags: list[FlagRow]
 
 
 @dataclass(slots=True)
@@ -103,11 +111,12 @@ class FhirRiskStage(Stage):
         ]
         stored = await self._wait_until_recorded([row.window for row in rows])
         handled = Handled()
-        chosen = self._choose(rows, stored, handled.outcome)
+        chosen, severities = self._choose(rows, stored, handled.outcome)
         if chosen:
             await self._write_devices(chosen)
             plan = await self._repository.read(self._plan, chosen, stored)
             await self._write(plan, handled.outcome)
+        self._severities = severities
         return handled
 
     async def tick(self) -> Handled | None:
@@ -132,16 +141,22 @@ class FhirRiskStage(Stage):
                 raise RetryLater("Scores are not in the repository yet; the group 'record' stores them first.")
             await asyncio.sleep(_RECORD_POLL_SECONDS)
 
-    def _choose(self, rows: Iterable[_Row], stored: Mapping[WindowKey, ScoreRow], outcome: Outcome) -> list[_Row]:
-        """The rows to write: finals that nothing has replaced, and live rows whose band has risen."""
+    def _choose(
+        self, rows: Iterable[_Row], stored: Mapping[WindowKey, ScoreRow], outcome: Outcome
+    ) -> tuple[list[_Row], dict[tuple[str, str], int]]:
+        """The rows to write: finals that nothing has replaced, and live rows whose band has risen.
+
+        Also the severity of each patient afterwards, to be remembered once they are written.
+        """
+        severities = dict(self._severities)
         chosen: dict[WindowKey, _Row] = {}
         for row in rows:
             window, known = row.window, stored.get(row.window.key)
             who = (window.patient_id, window.model)
             severity = SEVERITY.get(window.band or "", 0)
-            rises = severity > self._severities.get(who, 0)
+            rises = severity > severities.get(who, 0)
             if window.is_final or rises:
-                self._severities[who] = severity
+                severities[who] = severity
             if window.is_final:
                 is_wanted = known is not None and _same_revision(window, known)
             else:
@@ -149,7 +164,7 @@ class FhirRiskStage(Stage):
             outcome.count("written" if is_wanted else "superseded" if window.is_final else "live")
             if is_wanted:
                 chosen[window.key] = row
-        return list(chosen.values())
+        return list(chosen.values()), severities
 
     async def _write_devices(self, rows: Iterable[_Row]) -> None:
         models = {(row.window.model, row.window.model_version) for row in rows} - self._devices
@@ -172,35 +187,44 @@ class FhirRiskStage(Stage):
 
     async def _write(self, plan: _Plan, outcome: Outcome) -> None:
         ordered = sorted(plan.rows, key=lambda row: (row.window.patient_id, row.window.window_end))
+        last_row = {row.window.patient_id: row.window.key for row in ordered}
+        units = [
+            _Unit(row, [flag for flag in plan.flags.values() if last_row[flag.patient_id] == row.window.key])
+            for row in ordered
+        ]
         step = self._settings.windows_per_bundle
-        for first in range(0, len(ordered), step):
-            part = ordered[first : first + step]
-            following = {row.window.patient_id for row in ordered[first + step :]}
-            due = [
-                flag
-                for flag in plan.flags.values()
-                if flag.patient_id in {row.window.patient_id for row in part} - following
-            ]
-            entries = [entry for row in part for entry in self._window_entries(row.window)]
-            entries += [self._flag_entry(flag, plan) for flag in due]
-            try:
-                await self._fhir.send_bundle(entries, "transaction")
-            except (FhirRefused, FhirConflict):
-                await self._write_singly(part, due, plan, outcome)
-            await self._repository.write(_mark, [*due, *plan.never_written])
+        for first in range(0, len(units), step):
+            part = units[first : first + step]
+            refused = await self._send([entry for unit in part for entry in self._entries(unit, plan)])
+            done = part if refused is None else await self._write_singly(part, plan, outcome)
+            written = [flag for unit in done for flag in unit.flags]
+            await self._repository.write(_mark, [*written, *plan.never_written])
 
-    async def _write_singly(self, rows: Sequence[_Row], due: Sequence[FlagRow], plan: _Plan, outcome: Outcome) -> None:
-        """One bundle a window, so that a refused one does not take its neighbours with it."""
-        for row in rows:
-            try:
-                await self._fhir.send_bundle(self._window_entries(row.window), "transaction")
-            except FhirConflict as error:
-                _set_aside(outcome.parked, row, str(error), outcome)
-            except FhirRefused as error:
-                # A server that checks references says 404 (or 409, above) for one it does not hold yet.
-                _set_aside(outcome.parked if error.status == 404 else outcome.quarantined, row, str(error), outcome)
-        if due:
-            await self._fhir.send_bundle([self._flag_entry(flag, plan) for flag in due], "batch")
+    async def _write_singly(self, units: Sequence[_Unit], plan: _Plan, outcome: Outcome) -> list[_Unit]:
+        """One bundle a window, so that a refused one does not take its neighbours with it; returns those written."""
+        done = []
+        for unit in units:
+            refused = await self._send(self._entries(unit, plan))
+            if refused is None:
+                done.append(unit)
+                continue
+            # A server that checks references answers so for one that it does not hold yet.
+            waits = refused.status in (404, 409, 412)
+            error = FhirRefused(refused.status, "RiskAssessment", refused.issue_text)
+            _set_aside(outcome.parked if waits else outcome.quarantined, unit.row, str(error), outcome)
+        return done
+
+    async def _send(self, entries: list[Entry]) -> BundleAnswer | None:
+        """Send one transaction; returns the first refusal, None when all is done."""
+        answers = await self._fhir.send_bundle(entries, "transaction")
+        for answer in answers:
+            if answer.is_worth_retrying:
+                text = f"The FHIR service answered an entry with {answer.status}; the bundle is sent again."
+                raise RetryLater(text, retry_after_seconds=answer.retry_after_seconds)
+        return next((answer for answer in answers if not answer.is_done), None)
+
+    def _entries(self, unit: _Unit, plan: _Plan) -> list[Entry]:
+        return [*self._window_entries(unit.row.window), *(self._flag_entry(flag, plan) for flag in unit.flags)]
 
     def _window_entries(self, window: ScoredWindow) -> list[Entry]:
         return [_put(address, body) for address, body in window_resources(window, self._assessment_settings)]

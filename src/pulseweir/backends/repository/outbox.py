@@ -43,6 +43,17 @@ def due(transaction: Transaction, kind: str, now_real: int, *, limit: int = 100)
     return changes.typed(OutboxRow, transaction.execute(query))
 
 
+def claim(transaction: Transaction, kind: str, now_real: int, *, until_real: int, limit: int = 100) -> list[OutboxRow]:
+    """Take entries to try now; nobody else is given them before `until_real`.
+
+    A sender that dies leaves them to the next one after that instant.
+    """
+    rows = due(transaction, kind, now_real, limit=limit)
+    keys = [row.entry_key for row in rows]
+    transaction.execute(update(OUTBOX).where(OUTBOX.c.entry_key.in_(keys)).values(due_at=until_real))
+    return rows
+
+
 def save(transaction: Transaction, rows: Iterable[OutboxRow]) -> None:
     """Store what became of tries."""
     changes.upsert(transaction, OUTBOX, map(changes.values_of, rows))

@@ -1,0 +1,135 @@
+"""Step 18: Task, Communication and AuditEvent: what people were asked, told, and did.
+
+Source: HL7 FHIR R4 Task, Communication, AuditEvent; IHE Basic Audit Log Patterns (shapes of AuditEvent).
+"""
+
+from typing import Any
+
+from pulseweir.backends.channels.base import Notification
+from pulseweir.backends.repository.rows import AuditRow
+from pulseweir.clock import to_text
+from pulseweir.records.codes import PULSEWEIR
+from pulseweir.records.identifiers import digest
+from pulseweir.warm_path.alerts import Alert
+
+Resource = dict[str, Any]
+
+_TASK_STATUS = {
+    "raised": "requested",
+    "notified": "requested",
+    "acknowledged": "accepted",
+    "in-progress": "in-progress",
+    "resolved": "completed",
+    "auto-cleared": "completed",
+    "rejected": "rejected",
+}
+_TASK_PRIORITY = {"high": "stat", "medium": "urgent", "low": "routine"}
+_TASK_CODE = f"{PULSEWEIR}/CodeSystem/task-code"
+_USER_SYSTEM = f"{PULSEWEIR}/NamingSystem/user"
+_RESTFUL = {"system": "http://terminology.hl7.org/CodeSystem/audit-event-type", "code": "rest"}
+_ACTIONS = {"read": "R", "note": "C"}
+_OBJECT_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
+_ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
+
+
+def task_id(alert_id: str) -> str:
+    """The FHIR id of an alert's Task."""
+    return digest("Task", alert_id)
+
+
+def task(alert: Alert) -> Resource:
+    """An alert as the Task it asks of its care team, in its latest state."""
+    resource: Resource = {
+        "resourceType": "Task",
+        "id": task_id(alert.alert_id),
+        "identifier": [{"system": f"{PULSEWEIR}/NamingSystem/alert", "value": alert.alert_id}],
+        "status": _TASK_STATUS[alert.state],
+        "businessStatus": {"text": _business_status(alert)},
+        "intent": "order",
+        "priority": _TASK_PRIORITY[alert.priority],
+        "code": {"coding": [{"system": _TASK_CODE, "code": "review-risk"}], "text": "Review the patient's risk"},
+        "description": alert.action,
+        "focus": {"reference": f"Flag/{alert.flag_id}"},
+        "for": {"reference": f"Patient/{alert.patient_id}"},
+        "authoredOn": to_text(alert.raised_at),
+        "lastModified": to_text(max(alert.updated_at, alert.raised_at)),
+    }
+    if alert.care_team_id:
+        resource["owner"] = {"reference": f"CareTeam/{alert.care_team_id}", "display": alert.care_team}
+    if alert.next_step_at is not None:
+        resource["restriction"] = {"period": {"end": to_text(alert.next_step_at)}}
+    if alert.outcome:
+        resource["output"] = [{"type": {"text": "outcome"}, "valueString": alert.outcome}]
+        if alert.state == "rejected":
+            resource["statusReason"] = {"text": alert.outcome}
+    return resource
+
+
+def communication(notification: Notification, alert: Alert, channel: str, sent_at: int) -> Resource:
+    """A message that a channel has taken; says no more of the patient than the message did."""
+    resource: Resource = {
+        "resourceType": "Communication",
+        "id": digest("Communication", notification.key),
+        "identifier": [{"system": f"{PULSEWEIR}/NamingSystem/notification", "value": digest(notification.key)}],
+        "status": "completed",
+        "category": [{"text": notification.kind}],
+        "priority": _TASK_PRIORITY[notification.priority],
+        "medium": [{"text": channel}],
+        "subject": {"reference": f"Patient/{alert.patient_id}"},
+        "about": [
+            {"reference": f"Flag/{alert.flag_id}"},
+            {"reference": f"Task/{task_id(alert.alert_id)}"},
+        ],
+        "sent": to_text(sent_at),
+        "payload": [
+            {"contentString": f"{notification.priority} priority, for {notification.role}: {notification.action}"}
+        ],
+    }
+    if alert.care_team_id:
+        resource["recipient"] = [{"reference": f"CareTeam/{alert.care_team_id}", "display": alert.care_team}]
+    return resource
+
+
+def audit_event(act: AuditRow) -> Resource:
+    """What a person did, after the patterns of IHE BALP: who, what, whose data, when."""
+    entities: list[Resource] = []
+    if act.patient_id:
+        entities.append(
+            {
+                "what": {"reference": f"Patient/{act.patient_id}"},
+                "type": {"system": _ENTITY_TYPE, "code": "1"},
+                "role": {"system": _OBJECT_ROLE, "code": "1"},
+            }
+        )
+    if act.subject:
+        entities.append(
+            {
+                "what": {"reference": act.subject},
+                "type": {"system": _ENTITY_TYPE, "code": "2"},
+                "role": {"system": _OBJECT_ROLE, "code": "4"},
+            }
+        )
+    resource: Resource = {
+        "resourceType": "AuditEvent",
+        "id": digest("AuditEvent", act.hash),
+        "type": _RESTFUL,
+        "subtype": [{"system": f"{PULSEWEIR}/CodeSystem/act", "code": act.action}],
+        "action": _ACTIONS.get(act.action, "U"),
+        "recorded": to_text(act.occurred_at),
+        "outcome": "0",
+        "agent": [
+            {
+                "who": {"identifier": {"system": _USER_SYSTEM, "value": act.actor}},
+                "altId": act.actor,
+                "requestor": True,
+            }
+        ],
+        "source": {"observer": {"display": "pulseweir"}},
+    }
+    return resource | ({"entity": entities} if entities else {})
+
+
+def _business_status(alert: Alert) -> str:
+    if alert.acknowledged_at is not None:
+        return "acked"
+    return f"escalated-{alert.level - 1}" if alert.level > 1 else "unacked"
