@@ -144,11 +144,11 @@ def _entry(place: int, part: EntryPart, tree: Any, base_url: str) -> Entry:
         place,
         request,
         [unquote(segment) for segment in path.split("/") if segment],
-        parse_qsl(query, keep_blank_values=True),
+        parse_qsl(query, keep_blank_values=True) if query else [],
         part.full_url,
         tree,
         b"" if part.resource is msgspec.UNSET else bytes(part.resource),
-        str(uuid.uuid4()),
+        "" if request.method == "PUT" and not query else str(uuid.uuid4()),
     )
 
 

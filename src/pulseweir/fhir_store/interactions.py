@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from email.utils import format_datetime
 
 from pulseweir.clock import from_microseconds
-from pulseweir.fhir_store.json_text import split_resource
+from pulseweir.fhir_store.json_text import check_depth, split_resource
 from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.query import Pairs
 from pulseweir.fhir_store.searching import find_matches
@@ -56,8 +56,9 @@ def check_incoming(tree: Json, text: bytes, wanted_type: str | None, settings: F
     """Check a resource of a request.
 
     Raises:
-        Refusal: 400 or 422; see `check_resource`.
+        Refusal: 400 or 422; see `check_depth` and `check_resource`.
     """
+    check_depth(tree, text, settings.maximum_depth_levels)
     resource_type = check_resource(tree, wanted_type=wanted_type, structure=settings.validation == "structure")
     return Incoming(resource_type, tree.get("id"), tree, text)
 

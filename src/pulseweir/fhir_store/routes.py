@@ -111,8 +111,7 @@ async def _metadata(store: FhirStore, call: Call) -> Answer:
 
 async def _bundle(store: FhirStore, call: Call) -> Answer:
     representation = call.preference("return") == "representation"
-
-    document = parse_object(call.body, store.settings.maximum_depth_levels)
+    document = parse_object(call.body)
     bundle = read_bundle(document, base_url=call.base_url, representation=representation, settings=store.settings)
     return Answer(200, await store.write(lambda session: BundleRun(session, bundle, store.settings).run()))
 
@@ -156,7 +155,7 @@ async def _conditional_update(store: FhirStore, call: Call) -> Answer:
 
 
 def _incoming(store: FhirStore, call: Call) -> Incoming:
-    document = parse_object(call.body, store.settings.maximum_depth_levels)
+    document = parse_object(call.body)
     return check_incoming(document.tree, document.text, call.segments[0], store.settings)
 
 

@@ -4,6 +4,7 @@ A first layer: required elements, required code bindings, data types of the elem
 that a table does not name are accepted. Source: HL7 FHIR R4 resource definitions, http://hl7.org/fhir/R4.
 """
 
+from functools import cache
 from typing import Any
 
 Schema = dict[str, Any]
@@ -185,6 +186,14 @@ def resource_schema(resource_type: str) -> Schema:
     definitions = {name: _object_schema(text) for name, text in (_DATA_TYPES | _PARTS).items()}
     definitions["reference"] = {"type": "string", "pattern": _REFERENCE_FORM}
     return schema | {"$defs": definitions | _PRIMITIVES}
+
+
+@cache
+def date_elements(resource_type: str) -> tuple[tuple[str, str], ...]:
+    """(name, data type) of a type's own elements that hold dates, times or periods."""
+    lines = (line.split(maxsplit=1) for line in _RESOURCES.get(resource_type, "").split(";") if line.strip())
+    found = ((name.rstrip("!"), kind.strip()) for name, kind in lines)
+    return tuple(pair for pair in found if pair[1] in {"date", "dateTime", "instant", "Period"})
 
 
 def _object_schema(table: str) -> Schema:

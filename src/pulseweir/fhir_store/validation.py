@@ -11,7 +11,7 @@ from pulseweir.fhir_store.dates import date_range
 from pulseweir.fhir_store.indexing import tokens
 from pulseweir.fhir_store.outcomes import Issue, Json, Refusal
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES
-from pulseweir.fhir_store.structure import ID_FORM, resource_schema
+from pulseweir.fhir_store.structure import ID_FORM, date_elements, resource_schema
 
 _ID = re.compile(ID_FORM.removesuffix("$"), re.ASCII)
 _ISSUE_LIMIT = 10
@@ -107,19 +107,16 @@ def _rule_issues(resource_type: str, tree: Json) -> list[Issue]:
 
 
 def _dates_exist(tree: Json) -> Iterator[Issue]:
-    """Dates of the first level and of periods that no calendar has, such as 30 February."""
-    for name, value in tree.items():
-        if name.endswith(("DateTime", "Date", "Instant")) or name in {
-            "issued",
-            "recorded",
-            "sent",
-            "received",
-            "authoredOn",
-        }:
-            yield from _date_issue(tree, name, value)
-        elif name.endswith("eriod") and isinstance(value, dict):
+    """Dates of the first level and of its periods that no calendar has, such as 30 February."""
+    for name, kind in date_elements(tree["resourceType"]):
+        value = tree.get(name)
+        if value is None:
+            continue
+        if kind == "Period":
             for part in ("start", "end"):
                 yield from _date_issue(tree, f"{name}.{part}", value.get(part))
+        else:
+            yield from _date_issue(tree, name, value)
 
 
 def _date_issue(tree: Json, name: str, value: object) -> Iterator[Issue]:

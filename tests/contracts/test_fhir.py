@@ -1,0 +1,458 @@
+"""What the house needs of a FHIR R4 server, asked of every server it may run on.
+
+Another server joins by its base URL in PULSEWEIR_TEST_FHIR_URL.
+"""
+
+import asyncio
+import os
+import threading
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+import uvloop
+
+from pulseweir.backends.fhir_client import FhirClient
+from pulseweir.clock import Clock
+from pulseweir.errors import FhirConflict, FhirRefused
+from pulseweir.fhir_store.app import create_app
+from pulseweir.fhir_store.server import listen, make_server
+from pulseweir.fhir_store.storage import FhirStore
+
+Json = dict[str, Any]
+LOINC = "http://loinc.org"
+SYSTEM = "https://example.org/ids"
+
+
+@dataclass
+class Server:
+    """One server under test: the house's client, a bare HTTP client, a word no other test uses."""
+
+    client: FhirClient
+    http: httpx.AsyncClient
+    word: str
+
+    async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return await self.http.request(method, f"{self.client.base_url}/{path}".rstrip("/"), **options)
+
+    def patient(self, name: str = "p", **members: Any) -> Json:
+        identifier = [{"system": SYSTEM, "value": f"{self.word}-{name}"}]
+        return {"resourceType": "Patient", "id": f"{self.word}-{name}", "identifier": identifier, **members}
+
+    def observation(
+        self, name: str, *, code: str = "8867-4", when: str = "2024-01-01T00:00:00Z", **members: Any
+    ) -> Json:
+        return {
+            "resourceType": "Observation",
+            "id": f"{self.word}-{name}",
+            "status": "final",
+            "code": {"coding": [{"system": LOINC, "code": code}]},
+            "subject": {"reference": f"Patient/{self.word}-p"},
+            "effectiveDateTime": when,
+            "valueQuantity": {"value": 72, "system": "http://unitsofmeasure.org", "code": "/min"},
+        } | members
+
+
+@contextmanager
+def served(store: FhirStore) -> Iterator[str]:
+    """The store behind real HTTP; gives the base URL."""
+    listener = listen()
+    server = make_server(store)
+    thread = threading.Thread(target=lambda: uvloop.run(server.serve(sockets=[listener])))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/fhir"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+OUTSIDE = os.environ.get("PULSEWEIR_TEST_FHIR_URL")
+
+
+@pytest.fixture(params=["embedded", "embedded-http", *(["outside"] if OUTSIDE else [])])
+async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Server]:
+    if request.param == "outside":
+        async for found in _connected(str(OUTSIDE), None):
+            yield found
+        return
+    store = FhirStore.open(tmp_path, Clock())
+    try:
+        if request.param == "embedded":
+            async for found in _connected("http://fhir.test/fhir", httpx.ASGITransport(create_app(store))):
+                yield found
+        else:
+            with served(store) as url:
+                async for found in _connected(url, None):
+                    yield found
+    finally:
+        store.close()
+
+
+async def _connected(url: str, transport: httpx.ASGITransport | None) -> AsyncIterator[Server]:
+    client = FhirClient(url, transport=transport)
+    async with httpx.AsyncClient(transport=transport) as http:
+        found = Server(client, http, uuid.uuid4().hex[:12])
+        await client.update(found.patient())
+        yield found
+    await client.close()
+
+
+def outcome_of(response: httpx.Response) -> Json:
+    body: Json = response.json()
+    assert body["resourceType"] == "OperationOutcome"
+    assert body["issue"]
+    return body
+
+
+async def test_metadata_says_r4(server: Server) -> None:
+    statement = await server.client.capabilities()
+
+    assert statement["fhirVersion"] == "4.0.1"
+    assert statement["rest"][0]["mode"] == "server"
+
+
+async def test_create_answers_with_location_and_entity_tag(server: Server) -> None:
+    response = await server.ask("POST", "Patient", json={"resourceType": "Patient", "active": True})
+
+    assert response.status_code == 201
+    stored = response.json()
+    assert response.headers["location"].endswith(f"/Patient/{stored['id']}/_history/1")
+    assert response.headers["etag"] == 'W/"1"'
+    assert "last-modified" in response.headers
+    assert (await server.client.read("Patient", stored["id"])) == stored
+
+
+async def test_an_unknown_id_reads_as_nothing(server: Server) -> None:
+    assert await server.client.read("Patient", f"{server.word}-nobody") is None
+
+
+async def test_a_client_id_of_64_characters_is_taken(server: Server) -> None:
+    observation = server.observation("x") | {"id": uuid.uuid4().hex * 2}
+
+    stored = await server.client.update(observation)
+
+    assert stored["id"] == observation["id"]
+
+
+async def test_update_makes_a_new_version_and_keeps_the_old_one(server: Server) -> None:
+    await server.client.update(server.patient(active=False))
+
+    response = await server.ask("GET", f"Patient/{server.word}-p/_history/1")
+    history = (await server.ask("GET", f"Patient/{server.word}-p/_history")).json()
+
+    assert "active" not in response.json()
+    assert [entry["resource"]["meta"]["versionId"] for entry in history["entry"]] == ["2", "1"]
+
+
+async def test_if_match_with_the_current_version_updates(server: Server) -> None:
+    stored = await server.client.update(server.patient(active=True), if_match='W/"1"')
+
+    assert stored["meta"]["versionId"] == "2"
+
+
+async def test_if_match_with_another_version_conflicts_and_stores_nothing(server: Server) -> None:
+    with pytest.raises(FhirConflict) as raised:
+        await server.client.update(server.patient(active=True), if_match='W/"7"')
+
+    assert raised.value.status in {409, 412}
+    assert "active" not in (await server.client.read("Patient", f"{server.word}-p") or {})
+
+
+async def test_a_deleted_resource_is_gone_and_its_history_remains(server: Server) -> None:
+    name = f"Patient/{server.word}-p"
+
+    assert (await server.ask("DELETE", name)).status_code in {200, 204}
+
+    gone = await server.ask("GET", name)
+    assert gone.status_code == 410
+    outcome_of(gone)
+    assert (await server.ask("GET", f"{name}/_history/1")).status_code == 200
+    assert await server.client.search("Patient", {"identifier": f"{SYSTEM}|{server.word}-p"}) == []
+
+
+async def test_a_deleted_resource_can_be_written_again(server: Server) -> None:
+    await server.ask("DELETE", f"Patient/{server.word}-p")
+
+    stored = await server.client.update(server.patient())
+
+    assert int(stored["meta"]["versionId"]) >= 2
+
+
+async def test_conditional_create_makes_one_resource_only(server: Server) -> None:
+    body = {"resourceType": "Patient", "identifier": [{"system": SYSTEM, "value": f"{server.word}-c"}]}
+    headers = {"if-none-exist": f"identifier={SYSTEM}|{server.word}-c"}
+
+    first = await server.ask("POST", "Patient", json=body, headers=headers)
+    second = await server.ask("POST", "Patient", json=body, headers=headers)
+
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert len(await server.client.search("Patient", {"identifier": f"{SYSTEM}|{server.word}-c"})) == 1
+
+
+async def test_conditional_update_creates_then_updates(server: Server) -> None:
+    identifier = [{"system": SYSTEM, "value": f"{server.word}-u"}]
+    body = {"resourceType": "Patient", "identifier": identifier}
+    criteria = {"identifier": f"{SYSTEM}|{server.word}-u"}
+
+    first = await server.client.conditional_update(body, criteria)
+    second = await server.client.conditional_update(body | {"active": True}, criteria)
+
+    assert first["id"] == second["id"]
+    assert second["meta"]["versionId"] == "2"
+
+
+async def test_conditional_update_of_several_matches_is_refused(server: Server) -> None:
+    shared = [{"system": SYSTEM, "value": f"{server.word}-two"}]
+    for name in ("a", "b"):
+        await server.client.update(server.patient(name) | {"identifier": shared})
+
+    body = {"resourceType": "Patient", "identifier": shared}
+    with pytest.raises(FhirConflict) as raised:
+        await server.client.conditional_update(body, {"identifier": f"{SYSTEM}|{server.word}-two"})
+
+    assert raised.value.status == 412
+
+
+@pytest.fixture
+async def chart(server: Server) -> Server:
+    """Six heart rates a day apart, one other code, one other patient."""
+    entries = [server.observation(f"h{day}", when=f"2024-03-0{day}T10:00:00Z") for day in range(1, 7)]
+    entries.append(server.observation("r1", code="9279-1", when="2024-03-02T10:00:00Z"))
+    entries.append(server.observation("o1", subject={"reference": f"Patient/{server.word}-other"}))
+    await server.client.update(server.patient("other"))
+    answers = await server.client.send_bundle([_put(item) for item in entries])
+    assert [answer.status for answer in answers] == [201] * 8
+    return server
+
+
+def _put(resource: Json, **request: Any) -> Json:
+    url = f"{resource['resourceType']}/{resource['id']}"
+    return {"request": {"method": "PUT", "url": url, **request}, "resource": resource}
+
+
+def _names(found: list[Json], server: Server) -> list[str]:
+    return [item["id"].removeprefix(f"{server.word}-") for item in found]
+
+
+async def test_search_by_patient_code_newest_first(chart: Server) -> None:
+    criteria = {"patient": f"{chart.word}-p", "code": f"{LOINC}|8867-4", "_sort": "-date", "_count": "2"}
+
+    newest = await chart.client.search("Observation", criteria, limit=2)
+
+    assert _names(newest, chart) == ["h6", "h5"]
+
+
+async def test_search_follows_every_page_once_and_in_order(chart: Server) -> None:
+    criteria = {"subject": f"Patient/{chart.word}-p", "code": "8867-4", "_sort": "date", "_count": "2"}
+
+    found = await chart.client.search("Observation", criteria)
+
+    assert _names(found, chart) == ["h1", "h2", "h3", "h4", "h5", "h6"]
+
+
+@pytest.mark.parametrize(
+    ("dates", "expected"),
+    [
+        (["2024-03-02"], ["h2", "r1"]),
+        (["ge2024-03-05"], ["h5", "h6"]),
+        (["gt2024-03-05"], ["h6"]),
+        (["lt2024-03-02"], ["h1"]),
+        (["le2024-03-01T10:00:00Z"], ["h1"]),
+        (["ge2024-03-03", "lt2024-03-05"], ["h3", "h4"]),
+        (["2024-03-01,2024-03-06"], ["h1", "h6"]),
+        (["sa2024-03-05"], ["h6"]),
+        (["eb2024-03-02"], ["h1"]),
+    ],
+)
+async def test_dates_compare_as_ranges(chart: Server, dates: list[str], expected: list[str]) -> None:
+    pairs = [("patient", f"{chart.word}-p"), *(("date", date) for date in dates)]
+
+    assert sorted(_names(await chart.client.search("Observation", pairs), chart)) == expected
+
+
+async def test_links_are_absolute(chart: Server) -> None:
+    response = await chart.ask("GET", f"Observation?patient={chart.word}-p&_count=1")
+
+    links = {link["relation"]: link["url"] for link in response.json()["link"]}
+    assert links["self"].startswith("http")
+    assert links["next"].startswith("http")
+
+
+async def test_search_by_post_finds_the_same(chart: Server) -> None:
+    response = await chart.ask("POST", "Observation/_search", data={"patient": f"{chart.word}-p", "code": "9279-1"})
+
+    found = [entry["resource"] for entry in response.json()["entry"]]
+    assert _names(found, chart) == ["r1"]
+
+
+async def test_the_total_counts_without_resources(chart: Server) -> None:
+    response = await chart.ask("GET", f"Observation?patient={chart.word}-p&_summary=count")
+
+    assert response.json()["total"] == 7
+    assert "entry" not in response.json()
+
+
+async def test_include_brings_the_patient(chart: Server) -> None:
+    criteria = {"_id": f"{chart.word}-h1", "_include": "Observation:subject"}
+
+    found = await chart.client.search("Observation", criteria)
+
+    assert [item["resourceType"] for item in found] == ["Observation", "Patient"]
+
+
+async def test_revinclude_brings_the_observations(chart: Server) -> None:
+    criteria = {"_id": f"{chart.word}-other", "_revinclude": "Observation:subject"}
+
+    found = await chart.client.search("Patient", criteria)
+
+    assert [item["resourceType"] for item in found] == ["Patient", "Observation"]
+
+
+async def test_a_batch_answers_each_entry_alone(server: Server) -> None:
+    broken = {"resourceType": "Observation", "id": f"{server.word}-broken"}
+
+    answers = await server.client.send_bundle([_put(server.observation("ok")), _put(broken)])
+
+    assert answers[0].status == 201
+    assert answers[0].etag == 'W/"1"'
+    assert answers[1].status in {400, 422}
+    assert answers[1].issue_text
+
+
+async def test_a_batch_takes_raw_text_and_if_match(server: Server) -> None:
+    text = msgspec.json.encode(server.observation("raw"))
+    stale = _put(server.patient(active=True), ifMatch='W/"9"')
+
+    raw = {"request": {"method": "PUT", "url": f"Observation/{server.word}-raw"}, "resource": msgspec.Raw(text)}
+    answers = await server.client.send_bundle([raw, stale])
+
+    assert answers[0].status == 201
+    assert answers[1].status in {409, 412}
+
+
+async def test_a_transaction_resolves_temporary_ids(server: Server) -> None:
+    name = f"urn:uuid:{uuid.uuid4()}"
+    device = {"resourceType": "Device", "identifier": [{"system": SYSTEM, "value": f"{server.word}-d"}]}
+    first = {"fullUrl": name, "request": {"method": "POST", "url": "Device"}, "resource": device}
+    second = _put(server.observation("t", device={"reference": name}))
+
+    answers = await server.client.send_bundle([second, first], type="transaction")
+
+    assert [answer.status for answer in answers] == [201, 201]
+    stored = await server.client.read("Observation", f"{server.word}-t")
+    assert stored is not None
+    assert await server.client.read("Device", stored["device"]["reference"].removeprefix("Device/")) is not None
+
+
+async def test_a_transaction_creates_only_what_does_not_exist(server: Server) -> None:
+    name = f"urn:uuid:{uuid.uuid4()}"
+    criteria = f"identifier={SYSTEM}|{server.word}-p"
+    known = {
+        "fullUrl": name,
+        "request": {"method": "POST", "url": "Patient", "ifNoneExist": criteria},
+        "resource": {"resourceType": "Patient", "identifier": [{"system": SYSTEM, "value": f"{server.word}-p"}]},
+    }
+
+    observation = _put(server.observation("e", subject={"reference": name}))
+    answers = await server.client.send_bundle([known, observation], type="transaction")
+
+    assert [answer.status for answer in answers] == [200, 201]
+    stored = await server.client.read("Observation", f"{server.word}-e")
+    assert stored is not None
+    assert stored["subject"]["reference"] == f"Patient/{server.word}-p"
+
+
+async def test_a_failing_transaction_leaves_nothing(server: Server) -> None:
+    broken = {"resourceType": "Observation", "id": f"{server.word}-broken"}
+
+    answers = await server.client.send_bundle([_put(server.observation("no")), _put(broken)], type="transaction")
+
+    assert {answer.status for answer in answers} <= {400, 422}
+    assert answers[0].outcome is not None
+    assert await server.client.read("Observation", f"{server.word}-no") is None
+
+
+@pytest.mark.parametrize(
+    ("body", "statuses"),
+    [
+        (b"", {400}),
+        (b"{", {400}),
+        (b"[1]", {400}),
+        (b'{"resourceType":"Observation","valueInteger":NaN}', {400}),
+        (b"[" * 10_000 + b"]" * 10_000, {400}),
+        (b'{"resourceType":"Observation","extension":' + b'{"a":' * 900 + b"1" + b"}" * 901, {400}),
+        (b'{"resourceType":"Patient"}', {400, 422}),
+        (b'{"resourceType":"Observation"}', {400, 422}),
+        (b'{"resourceType":"Nonsense"}', {400, 422}),
+    ],
+    ids=["empty", "cut", "list", "nan", "deep", "deep-object", "other-type", "no-status", "no-such-type"],
+)
+async def test_a_bad_body_is_refused_with_an_outcome(server: Server, body: bytes, statuses: set[int]) -> None:
+    response = await server.ask("POST", "Observation", content=body, headers={"content-type": "application/fhir+json"})
+
+    assert response.status_code in statuses
+    outcome_of(response)
+
+
+@pytest.mark.parametrize(
+    ("path", "statuses"),
+    [
+        ("Nonsense", {404}),
+        ("Nonsense/1", {404}),
+        ("Observation?date=yesterday", {400}),
+        ("Observation?_count=many", {400}),
+        ("Observation?code:nonsense=1", {400}),
+        ("Observation?date=2023-02-30", {400}),
+        ("Patient/no-one-has-this-id", {404}),
+    ],
+)
+async def test_a_bad_request_is_refused_with_an_outcome(server: Server, path: str, statuses: set[int]) -> None:
+    response = await server.ask("GET", path)
+
+    assert response.status_code in statuses
+    outcome_of(response)
+
+
+async def test_an_unknown_parameter_is_refused_only_when_strict(server: Server) -> None:
+    path = f"Patient?nonsense=1&_id={server.word}-p"
+
+    strict = await server.ask("GET", path, headers={"prefer": "handling=strict"})
+    lenient = await server.ask("GET", path, headers={"prefer": "handling=lenient"})
+
+    assert strict.status_code == 400
+    assert lenient.status_code == 200
+
+
+async def test_a_refused_resource_names_its_element(server: Server) -> None:
+    with pytest.raises(FhirRefused) as raised:
+        await server.client.update(server.observation("bad", status="nonsense"))
+
+    assert raised.value.status in {400, 422}
+    assert "status" in f"{raised.value.expression} {raised.value.issue_text}"
+
+
+async def test_decimals_keep_their_digits(server: Server) -> None:
+    text = msgspec.json.encode(server.observation("d")).replace(b'"value":72', b'"value":72.50')
+
+    await server.ask(
+        "PUT", f"Observation/{server.word}-d", content=text, headers={"content-type": "application/fhir+json"}
+    )
+
+    response = await server.ask("GET", f"Observation/{server.word}-d")
+    assert b'"value":72.50' in response.content.replace(b" ", b"")
+
+
+async def test_writes_from_many_connections_all_arrive(server: Server) -> None:
+    resources = [server.observation(f"m{number}") for number in range(40)]
+
+    await asyncio.gather(*(server.client.update(resource) for resource in resources))
+
+    found = await server.client.search("Observation", {"patient": f"{server.word}-p", "_count": "7"})
+    assert len({item["id"] for item in found}) == len(found) == 40
