@@ -8,6 +8,7 @@ the identifier of a Single group shows fractions of a second where they are not 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from pulseweir.errors import MessageError
 from pulseweir.ingest.device_mapping.tokens import instant_text
@@ -127,6 +128,7 @@ def segment(interval: int, tick: int, correlation_id: str | None) -> str:
     return f"{_compact(start, with_fraction=False)}.{_compact(end, with_fraction=False)}"
 
 
+@lru_cache(maxsize=16_384)
 def _compact(tick: int, *, with_fraction: bool) -> str:
     seconds, fraction = divmod(tick, TICKS_A_SECOND)
     text = instant_text(seconds * 1_000_000)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pulseweir.ingest.device_mapping.comparisons import comparison, compile_pattern, matches_pattern
+from pulseweir.ingest.device_mapping.comparisons import Test, comparison, compile_pattern, matches_pattern
 from pulseweir.ingest.device_mapping.jsonpath_parser import (
     Comparison,
     Composite,
@@ -175,6 +175,10 @@ def _slice(part: slice) -> Walk:
 
 def _where(step: Where) -> Walk:
     check = _condition(step.condition)
+    if step.scan and _needs_object(step.condition):
+        return lambda root, tokens, budget: [
+            value for token in tokens for value in _objects(token, budget) if check(root, value, budget)
+        ]
     if step.scan:
         return lambda root, tokens, budget: [
             value for token in tokens for _, value in _descend(token, budget) if check(root, value, budget)
@@ -192,6 +196,35 @@ def _where(step: Where) -> Walk:
         return found
 
     return walk
+
+
+def _needs_object(condition: Condition) -> bool:
+    """Whether only objects can satisfy a condition, because every test of it asks for a member."""
+    if isinstance(condition, Composite):
+        judged = [_needs_object(part) for part in condition.parts]
+        return any(judged) if condition.every else all(judged)
+    steps = condition.left.steps if isinstance(condition.left, Path) else ()
+    return bool(steps) and isinstance(steps[0], Members) and not steps[0].scan
+
+
+def _objects(token: object, budget: Budget) -> Tokens:
+    """Every object among the token and its descendants, in document order."""
+    found: Tokens = []
+    stack: Tokens = [token]
+    while stack:
+        value = stack.pop()
+        if type(value) is dict:
+            found.append(value)
+            children: Tokens = [child for child in value.values() if type(child) is dict or type(child) is list]
+            budget.spend(len(value))
+        elif type(value) is list:
+            children = [child for child in value if type(child) is dict or type(child) is list]
+            budget.spend(len(value))
+        else:
+            continue
+        children.reverse()
+        stack += children
+    return found
 
 
 def _condition(condition: Condition) -> Check:
@@ -212,14 +245,21 @@ def _comparison(condition: Comparison) -> Check:
             raise ExpressionFault("The right side of =~ is a regular expression between slashes.")
         matches = matches_pattern(compile_pattern(condition.right.text, condition.right.flags))
         return lambda root, token, budget: any(matches(value) for value in left(root, token, budget))
-    right = _side(condition.right)
     test = comparison(condition.operator)
+    names = _plain_names(condition.left.steps) if isinstance(condition.left, Path) else None
+    if names is not None and len(names) == 1 and isinstance(condition.right, Constant):
+        return _member_test(names[0], test, condition.right.value)
+    right = _side(condition.right)
 
     def check(root: object, token: object, budget: Budget) -> bool:
         lefts = left(root, token, budget)
         return bool(lefts) and any(test(a, b) for b in right(root, token, budget) for a in lefts)
 
     return check
+
+
+def _member_test(name: str, test: Test, constant: object) -> Check:
+    return lambda root, token, budget: type(token) is dict and name in token and test(token[name], constant)
 
 
 def _side(side: Side) -> Callable[[object, object, Budget], Tokens]:

@@ -8,6 +8,7 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 MICROSECONDS_A_SECOND = 1_000_000
 FIRST_INSTANT = -62_135_596_800 * MICROSECONDS_A_SECOND
@@ -168,6 +169,7 @@ def _place_point(digits: str, power: int) -> str:
     return digits[: power + 1] + ("." + digits[power + 1 :] if len(digits) > power + 1 else "")
 
 
+@lru_cache(maxsize=16_384)
 def instant_text(microseconds: int) -> str:
     """RFC 3339 text in UTC with as many digits as matter: none, three or six.
 
