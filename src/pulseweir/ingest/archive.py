@@ -33,7 +33,7 @@ _MAGIC = b"PWA1"
 _HEADER = struct.Struct("<4sIIIiqq")
 _UNCHECKED_BYTES = 8
 _NO_POSITION = -1
-_WRITE_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
+_WRITE_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
 
 
 class ArchiveSettings(BaseModel):
