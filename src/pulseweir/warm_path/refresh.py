@@ -1,0 +1,58 @@
+"""Step 16: reports refresh on a schedule and on demand."""
+
+import asyncio
+from contextlib import suppress
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pulseweir.backends.repository import Repository, reports
+from pulseweir.backends.repository.rows import RefreshRow
+from pulseweir.errors import RetryLater
+
+_LOOK_SECONDS = 0.5
+_SECOND = 1_000_000
+
+
+class RefreshSettings(BaseModel):
+    """When reports are made anew."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    every_seconds: float = Field(
+        300.0, gt=0, description="Seconds between two scheduled refreshes, on the house's clock."
+    )
+    burden_days: int = Field(14, ge=1, description="Days of the alert-burden report that a refresh makes anew.")
+
+
+class ReportRefresh:
+    """Makes the report tables anew. Each refresh is one transaction: a reader sees the old reports or the new."""
+
+    def __init__(self, repository: Repository, settings: RefreshSettings) -> None:
+        self._repository = repository
+        self._settings = settings
+
+    async def refresh(self, cause: str = "manual", requested_by: str = "") -> RefreshRow:
+        """Refresh now."""
+        return await self._repository.write(
+            reports.refresh,
+            now=self._repository.clock.now_microseconds(),
+            cause=cause,
+            requested_by=requested_by,
+            days=self._settings.burden_days,
+        )
+
+    async def refresh_if_due(self) -> RefreshRow | None:
+        """Refresh when the last scheduled one, of whichever process, is old enough."""
+        last = await self._repository.read(reports.last_refresh, cause="schedule")
+        now = self._repository.clock.now_microseconds()
+        if last is not None and 0 <= now - last.started_at < self._settings.every_seconds * _SECOND:
+            return None
+        return await self.refresh("schedule")
+
+    async def run(self) -> None:
+        """Follow the schedule until cancelled."""
+        while True:
+            # While the repository is away the reports stay as old as they say they are.
+            with suppress(RetryLater):
+                await self.refresh_if_due()
+            await asyncio.sleep(_LOOK_SECONDS)
