@@ -24,7 +24,6 @@ PATIENT_UNKNOWN = "patient-unknown"
 ENCOUNTER_UNKNOWN = "encounter-unknown"
 _LEGAL_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 _NO_USE = frozenset({"entered-in-error", "intended"})
-_MICROSECONDS_A_SECOND = 1_000_000
 _MONTHS_END = "12-31"
 
 
@@ -135,8 +134,7 @@ def read_use(statement: dict[str, Any]) -> Use | None:
 def _bound(text: str, *, latest: bool) -> int:
     """First or last microsecond a FHIR dateTime may mean; a text without a time covers its whole day or longer."""
     if "T" in text:
-        whole = parse_instant(text)
-        return whole if "." in text or not latest else whole + _MICROSECONDS_A_SECOND - 1
+        return parse_instant(text)
     year, _, rest = text.partition("-")
     if not latest:
         return parse_instant(f"{year}-{rest or '01-01'}" if "-" in rest or not rest else f"{year}-{rest}-01")
