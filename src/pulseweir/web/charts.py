@@ -1,0 +1,244 @@
+"""Step 15: the charts of the patient page, as JSON that Bokeh's own script draws: no code of ours in it. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pulseweir.backends.repository.rows import AlertRow, FlagRow, ScoreRow
+from pulseweir.scoring.models import news2
+from pulseweir.web.readings import UNITS
+from pulseweir.web.vitals_history import History, Sample
+
+_INK, _MUTED, _GRID, _LINE, _SECOND_LINE = "#dfe4e8", "#8f9aa5", "#2a3138", "#7fb2ff", "#b6c2cf"
+_POINT_COLOURS = {1: "#ffd84d", 2: "#ff9a3d", 3: "#f2555a"}
+BAND_COLOURS = {"low": "#aab4bd", "low-medium": "#ffd84d", "medium": "#ff9a3d", "high": "#f2555a"}
+_FLAG_COLOUR = "#7fb2ff"
+_GAP = 1_800_000_000
+_SCORE_HEIGHT, _VITAL_HEIGHT = 240, 132
+_HIGHEST_SCORE = 20
+
+CHARTS: tuple[tuple[str, tuple[str, ...], str, float, float], ...] = (
+    ("Respiratory rate", ("respiratory_rate",), "/min", 4, 40),
+    ("Oxygen saturation", ("spo2",), "%", 80, 100.5),
+    ("Blood pressure", ("systolic_bp", "diastolic_bp"), "mm[Hg]", 40, 230),
+    ("Heart rate", ("heart_rate",), "/min", 30, 170),
+    ("Temperature", ("temperature",), "Cel", 34, 41),
+)
+"""Title, vitals, unit, and the least range of the axis."""
+
+_TABLES = {
+    "respiratory_rate": news2.RESPIRATORY_RATE,
+    "systolic_bp": news2.SYSTOLIC_BP,
+    "heart_rate": news2.PULSE,
+    "temperature": news2.TEMPERATURE,
+}
+_Columns = dict[str, list[Any]]
+
+
+def chart_json(
+    rows: Sequence[ScoreRow],
+    flags: Sequence[FlagRow],
+    alerts: Sequence[AlertRow],
+    history: History,
+    *,
+    span: tuple[int, int],
+    spo2_scale: int,
+) -> dict[str, Any]:
+    """One document: the score on top, the vitals below, all on one time axis.
+
+    Args:
+        rows: Final windows, oldest first.
+        flags: Episodes that touch the span.
+        alerts: Alerts of the span; an acknowledged one is a marker.
+        history: Vitals.
+        span: Start and end of the axis, microseconds.
+        spo2_scale: Which bands lie behind the saturation.
+    """
+    from bokeh.embed import json_item
+    from bokeh.layouts import column
+    from bokeh.models import Range1d
+
+    axis = Range1d(span[0] / 1_000, span[1] / 1_000, bounds="auto")
+    figures = [_score_figure(rows, flags, alerts, axis, span)]
+    for title, vitals, unit, low, high in CHARTS:
+        figure = _figure(f"{title} {UNITS[unit]}", axis, _VITAL_HEIGHT)
+        _range(figure, [sample for vital in vitals for sample in history.samples.get(vital, ())], low, high)
+        _bands(figure, _steps(vitals[0], spo2_scale))
+        for place, vital in enumerate(vitals):
+            _draw_vital(figure, history.samples.get(vital, ()), _SECOND_LINE if place else _LINE)
+        figures.append(figure)
+    item: dict[str, Any] = dict(json_item(column(figures, sizing_mode="stretch_width", spacing=4)))
+    return item
+
+
+def is_gap(before: int, after: int) -> bool:
+    """Whether the line between two instants must not be drawn."""
+    return after - before > _GAP
+
+
+def _score_figure(
+    rows: Sequence[ScoreRow], flags: Sequence[FlagRow], alerts: Sequence[AlertRow], axis: Any, span: tuple[int, int]
+) -> Any:
+    from bokeh.models import BoxAnnotation, HoverTool
+
+    figure = _figure("NEWS2 score", axis, _SCORE_HEIGHT)
+    known = [row for row in rows if row.score is not None]
+    figure.y_range.start = -0.5
+    figure.y_range.end = max(10.5, *(min(row.score or 0.0, _HIGHEST_SCORE) + 1.5 for row in known)) if known else 10.5
+    figure.add_layout(BoxAnnotation(bottom=4.5, top=6.5, fill_color=BAND_COLOURS["medium"], fill_alpha=0.12))
+    figure.add_layout(BoxAnnotation(bottom=6.5, fill_color=BAND_COLOURS["high"], fill_alpha=0.14))
+    for flag in flags:
+        left, right = max(flag.start_at, span[0]), flag.end_at or span[1]
+        figure.add_layout(
+            BoxAnnotation(left=left / 1_000, right=right / 1_000, fill_color=_FLAG_COLOUR, fill_alpha=0.16)
+        )
+    figure.step(source=_source(_score_line(known)), x="x", y="y", mode="after", color=_INK, line_width=1.5)
+    marks = figure.scatter(
+        source=_source(_score_marks(known)), x="x", y="y", marker="square", size=7, fill_color="colour", line_color=None
+    )
+    hover = [("Score", "@y"), ("Band", "@band"), ("Window end", "@x{%d %b %H:%M}"), ("Data", "@status")]
+    figure.add_tools(HoverTool(renderers=[marks], tooltips=hover, formatters={"@x": "datetime"}))
+    seen = [alert for alert in alerts if alert.acknowledged_at is not None and alert.acknowledged_at >= span[0]]
+    columns: _Columns = {
+        "x": [(alert.acknowledged_at or 0) / 1_000 for alert in seen],
+        "y": [(alert.score or 0.0) + 1 for alert in seen],
+        "reason": [alert.acknowledge_reason or "" for alert in seen],
+    }
+    taken = figure.scatter(
+        source=_source(columns), x="x", y="y", marker="inverted_triangle", size=12, color=_FLAG_COLOUR
+    )
+    told = [("Acknowledged", "@x{%d %b %H:%M}"), ("Reason", "@reason")]
+    figure.add_tools(HoverTool(renderers=[taken], tooltips=told, formatters={"@x": "datetime"}))
+    return figure
+
+
+def _score_line(rows: Sequence[ScoreRow]) -> _Columns:
+    columns: _Columns = {"x": [], "y": []}
+    before = None
+    for row in rows:
+        if before is not None and is_gap(before, row.window_end):
+            columns["x"].append(before / 1_000)
+            columns["y"].append(float("nan"))
+        columns["x"].append(row.window_end / 1_000)
+        columns["y"].append(row.score)
+        before = row.window_end
+    return columns
+
+
+def _score_marks(rows: Sequence[ScoreRow]) -> _Columns:
+    return {
+        "x": [row.window_end / 1_000 for row in rows],
+        "y": [row.score for row in rows],
+        "band": [row.band or "" for row in rows],
+        "status": [row.status for row in rows],
+        "colour": [BAND_COLOURS.get(row.band or "", _MUTED) for row in rows],
+    }
+
+
+def _draw_vital(figure: Any, samples: Sequence[Sample], colour: str) -> None:
+    """Possible values as a line with gaps; impossible ones as crosses at the edge of the axis."""
+    from bokeh.models import HoverTool
+
+    line: _Columns = {"x": [], "y": []}
+    before = None
+    for sample in samples:
+        if not sample.is_possible:
+            continue
+        if before is not None and is_gap(before, sample.occurred_at):
+            line["x"].append(before / 1_000)
+            line["y"].append(float("nan"))
+        line["x"].append(sample.occurred_at / 1_000)
+        line["y"].append(sample.number)
+        before = sample.occurred_at
+    source = _source(line)
+    figure.line(source=source, x="x", y="y", color=colour, line_width=1.5)
+    dots = figure.scatter(source=source, x="x", y="y", size=4, color=colour)
+    hover = HoverTool(
+        renderers=[dots], tooltips=[("Value", "@y"), ("Measured", "@x{%d %b %H:%M:%S}")], formatters={"@x": "datetime"}
+    )
+    figure.add_tools(hover)
+    _draw_impossible(figure, [sample for sample in samples if not sample.is_possible])
+
+
+def _draw_impossible(figure: Any, samples: Sequence[Sample]) -> None:
+    from bokeh.models import HoverTool
+
+    low, high = figure.y_range.start, figure.y_range.end
+    inset = (high - low) * 0.06
+    columns: _Columns = {
+        "x": [sample.occurred_at / 1_000 for sample in samples],
+        "y": [min(max(sample.number, low + inset), high - inset) for sample in samples],
+        "number": [sample.number for sample in samples],
+    }
+    crosses = figure.scatter(source=_source(columns), x="x", y="y", marker="x", size=9, line_width=2, line_color=_MUTED)
+    told = [("Not plausible, not scored", "@number"), ("Measured", "@x{%d %b %H:%M:%S}")]
+    figure.add_tools(HoverTool(renderers=[crosses], tooltips=told, formatters={"@x": "datetime"}))
+
+
+def _steps(vital: str, spo2_scale: int) -> list[tuple[float | None, float | None, int]]:
+    """NEWS2 bands of a vital: (from, to, points), None where the band has no end."""
+    if vital == "spo2":
+        table = news2.SPO2_SCALE_2_OXYGEN if spo2_scale == 2 else news2.SPO2_SCALE_1
+    else:
+        table = _TABLES[vital]
+    edges = [(upper + 0.5) / table.per_unit for upper in table.uppers]
+    return list(zip([None, *edges], [*edges, None], table.points, strict=True))
+
+
+def _bands(figure: Any, steps: Sequence[tuple[float | None, float | None, int]]) -> None:
+    from bokeh.models import BoxAnnotation
+
+    for bottom, top, points in steps:
+        if points:
+            figure.add_layout(
+                BoxAnnotation(
+                    bottom=bottom, top=top, fill_color=_POINT_COLOURS[points], fill_alpha=0.11, level="underlay"
+                )
+            )
+
+
+def _range(figure: Any, samples: Sequence[Sample], low: float, high: float) -> None:
+    numbers = [sample.number for sample in samples if sample.is_possible]
+    margin = (high - low) * 0.03
+    figure.y_range.start = min([low, *(number - margin for number in numbers)])
+    figure.y_range.end = max([high, *(number + margin for number in numbers)])
+
+
+def _source(columns: _Columns) -> Any:
+    from bokeh.models import ColumnDataSource
+
+    return ColumnDataSource(columns)
+
+
+def _figure(title: str, axis: Any, height: int) -> Any:
+    """An empty chart in the pages' colours."""
+    from bokeh.models import DatetimeTickFormatter, Range1d
+    from bokeh.plotting import figure
+
+    made = figure(
+        title=title,
+        height=height,
+        sizing_mode="stretch_width",
+        x_axis_type="datetime",
+        x_range=axis,
+        y_range=Range1d(0, 1),
+        tools="xpan,reset",
+        toolbar_location=None,
+        min_border_left=48,
+        min_border_right=12,
+        background_fill_color=None,
+        border_fill_color=None,
+        outline_line_color=_GRID,
+    )
+    made.title.text_color, made.title.text_font_size, made.title.text_font_style = _INK, "13px", "normal"
+    made.title.text_font = "system-ui"
+    for line in (made.xgrid, made.ygrid):
+        line.grid_line_color = _GRID
+    for side in (made.xaxis, made.yaxis):
+        side.axis_line_color = side.major_tick_line_color = _GRID
+        side.minor_tick_line_color = None
+        side.major_label_text_color, side.major_label_text_font_size = _MUTED, "11px"
+    made.yaxis.ticker.desired_num_ticks = 4
+    made.xaxis.formatter = DatetimeTickFormatter(
+        seconds="%H:%M:%S", minsec="%H:%M:%S", minutes="%H:%M", hourmin="%H:%M", hours="%H:%M", days="%d %b"
+    )
+    return made

@@ -1,0 +1,229 @@
+"""Step 15: one patient: what the score is made of, how it came about, what was done."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from pulseweir.backends.repository import Transaction, alerts, flags, scores
+from pulseweir.backends.repository.rows import AlertRow, FlagRow, LiveRow, ScoreRow, TransitionRow
+from pulseweir.hot_path.score_wording import RESPONSE
+from pulseweir.records.codes import VITAL_BY_NAME
+from pulseweir.records.identifiers import risk_assessment_id
+from pulseweir.web.alert_actions import RESOLVE_REASONS, acknowledge_reasons
+from pulseweir.web.charts import CHARTS, chart_json
+from pulseweir.web.names import NOBODY, Person
+from pulseweir.web.readings import (
+    CONSCIOUSNESS_WORDS,
+    UNITS,
+    Reading,
+    names_of,
+    oxygen_words,
+    points_of,
+    readings_of,
+    show,
+    titles_of,
+)
+from pulseweir.web.rights import Viewer
+from pulseweir.web.screens import Screens
+from pulseweir.web.tiles import BAND_WORDS, age_sex, pill_of
+from pulseweir.web.vitals_history import History, Sample, read_history
+
+HOURS = (6, 24, 72, 168)
+_HOUR = 3_600_000_000
+_TABLE_ROWS = 200
+_PARAMETERS = ("respiratory_rate", "spo2", "air_or_oxygen", "systolic_bp", "pulse", "consciousness", "temperature")
+_MOST_ALERTS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One parameter of the score.
+
+    Attributes:
+        title: Long name.
+        value: As scored, with its unit.
+        points: 0 to 3; None when it was not scored.
+        reading: Where the value comes from; None when never measured.
+        lack: "", "missing" or "stale".
+    """
+
+    title: str
+    value: str
+    points: int | None
+    reading: Reading | None
+    lack: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    row: LiveRow
+    last_final: ScoreRow | None
+    alerts: list[AlertRow]
+    flags: list[FlagRow]
+    happened: dict[str, list[TransitionRow]]
+
+
+async def show_patient(request: Request, screens: Screens, viewer: Viewer) -> Response:
+    """The whole page; charts and tables follow in a second request."""
+    patient_id = request.path_params["patient_id"]
+    record = await _record(screens, viewer, patient_id)
+    person = NOBODY
+    if viewer.may("see-names"):
+        person = (await screens.names.look_up([patient_id]))[patient_id]
+    await screens.record(viewer, "read", patient_id=patient_id, subject="patient-page")
+    return screens.pages.page(
+        "patient.html",
+        viewer=viewer,
+        charts=True,
+        here="patient",
+        hours=_hours(request),
+        all_hours=HOURS,
+        **_facts(screens, viewer, record, person),
+    )
+
+
+async def show_present(request: Request, screens: Screens, viewer: Viewer) -> Response:
+    """The part of the page that changes: score, parts, latest values, alerts."""
+    patient_id = request.path_params["patient_id"]
+    record = await _record(screens, viewer, patient_id)
+    person = screens.names.known([patient_id])[patient_id] if viewer.may("see-names") else NOBODY
+    facts = _facts(screens, viewer, record, person)
+    return HTMLResponse(screens.pages.text("patient_present.html", viewer=viewer, **facts))
+
+
+async def send_charts(request: Request, screens: Screens, viewer: Viewer) -> Response:
+    """The charts as Bokeh JSON, and the same numbers as tables."""
+    patient_id = request.path_params["patient_id"]
+    record = await _record(screens, viewer, patient_id)
+    end = screens.clock.now_microseconds()
+    start = end - _hours(request) * _HOUR
+    rows, episodes, past = await screens.repository.read(_past, patient_id, start)
+    history = await read_history(screens.fhir, patient_id, start, rows)
+    await screens.record(viewer, "read", patient_id=patient_id, subject="charts")
+    item = await asyncio.to_thread(
+        chart_json, rows, episodes, past, history, span=(start, end), spo2_scale=record.row.spo2_scale or 1
+    )
+    tables = screens.pages.text(
+        "patient_tables.html",
+        rows=rows[::-1][:_TABLE_ROWS],
+        flags=episodes,
+        band_words=BAND_WORDS,
+        vitals=_vital_tables(history),
+        history=history,
+        most=_TABLE_ROWS,
+    )
+    return Response(msgspec.json.encode({"charts": item, "tables": tables}), media_type="application/json")
+
+
+async def _record(screens: Screens, viewer: Viewer, patient_id: str) -> _Record:
+    """What the repository knows; not found when it is nothing, or nothing for this person."""
+    record = await screens.repository.read(_read, patient_id)
+    if record is None or not viewer.sees(record.row.ward):
+        raise HTTPException(404, "There is no such patient, or none in your wards.")
+    return record
+
+
+def _read(transaction: Transaction, patient_id: str) -> _Record | None:
+    row = scores.live_row(transaction, patient_id)
+    if row is None:
+        return None
+    final = scores.score_history(transaction, patient_id, start=row.window_start - _HOUR)
+    shown = alerts.alerts_of(transaction, patient_id, start=row.newest_occurred_at - 24 * _HOUR)[:_MOST_ALERTS]
+    happened = alerts.transitions(transaction, [alert.alert_id for alert in shown])
+    return _Record(
+        row, final[-1] if final else None, shown, flags.open_flags(transaction, patient_id=patient_id), happened
+    )
+
+
+def _past(
+    transaction: Transaction, patient_id: str, start: int
+) -> tuple[list[ScoreRow], list[FlagRow], list[AlertRow]]:
+    return (
+        scores.score_history(transaction, patient_id, start=start),
+        flags.flags_of(transaction, patient_id, start=start),
+        alerts.alerts_of(transaction, patient_id, start=start),
+    )
+
+
+def _facts(screens: Screens, viewer: Viewer, record: _Record, person: Person) -> dict[str, Any]:
+    row = record.row
+    readings = readings_of(row.inputs_json)
+    tile = screens.board.tile(row)
+    return {
+        "row": row,
+        "tile": tile,
+        "person": person,
+        "age": age_sex(row.age_years, row.sex, deidentified=not viewer.may("see-names")),
+        "parts": parts_of(row, readings),
+        "others": [readings[name] for name in ("diastolic_bp", "mean_bp", "fio2", "oxygen_flow") if name in readings],
+        "missing": titles_of(names_of(row.missing_json)),
+        "stale": titles_of(names_of(row.stale_json)),
+        "response": RESPONSE.get(row.band or ""),
+        "open_alerts": [alert for alert in record.alerts if alert.closed_at is None],
+        "closed_alerts": [alert for alert in record.alerts if alert.closed_at is not None],
+        "happened": record.happened,
+        "alert_pills": {alert.alert_id: pill_of(alert) for alert in record.alerts},
+        "acknowledge_reasons": acknowledge_reasons(screens),
+        "resolve_reasons": RESOLVE_REASONS,
+        "flags": record.flags,
+        "risk_assessment": _assessment(record.last_final),
+    }
+
+
+def parts_of(row: LiveRow, readings: dict[str, Reading]) -> list[Part]:
+    """Every parameter of the chart, scored or not."""
+    points = points_of(row.contributions_json)
+    stale, missing = names_of(row.stale_json), names_of(row.missing_json)
+    parts = []
+    for name, title in zip(_PARAMETERS, titles_of(_PARAMETERS), strict=True):
+        reading = _reading_of(name, readings)
+        lack = "stale" if name in stale else "missing" if name in missing else ""
+        parts.append(Part(title, _shown(name, reading, readings), points.get(name), reading, lack))
+    return parts
+
+
+def _reading_of(parameter: str, readings: dict[str, Reading]) -> Reading | None:
+    if parameter == "air_or_oxygen":
+        known = [readings[name] for name in ("oxygen_flow", "fio2") if name in readings]
+        return max(known, key=lambda reading: reading.occurred_at, default=None)
+    if parameter == "consciousness":
+        return readings.get("consciousness") or readings.get("glasgow_coma_scale")
+    return readings.get("heart_rate" if parameter == "pulse" else parameter)
+
+
+def _shown(parameter: str, reading: Reading | None, readings: dict[str, Reading]) -> str:
+    if reading is None:
+        return "–"
+    if parameter == "air_or_oxygen":
+        return oxygen_words(readings).removeprefix("on ").capitalize()
+    if reading.vital == "consciousness":
+        return CONSCIOUSNESS_WORDS.get(reading.shown, reading.shown)
+    if reading.vital == "glasgow_coma_scale":
+        return f"GCS {reading.shown}"
+    return f"{reading.shown} {reading.unit}".strip()
+
+
+def _assessment(final: ScoreRow | None) -> str | None:
+    if final is None:
+        return None
+    return risk_assessment_id(final.patient_id, final.model, final.model_version, final.window_start, final.window_end)
+
+
+def _vital_tables(history: History) -> list[tuple[str, list[tuple[Sample, str]]]]:
+    tables = []
+    for _, vitals, unit, _, _ in CHARTS:
+        for vital in vitals:
+            newest = history.samples.get(vital, [])[::-1][:_TABLE_ROWS]
+            shown = [(sample, f"{show(vital, sample.number)} {UNITS[unit]}") for sample in newest]
+            tables.append((VITAL_BY_NAME[vital].title, shown))
+    return tables
+
+
+def _hours(request: Request) -> int:
+    text = request.query_params.get("hours", "24")
+    return int(text) if text in [str(hours) for hours in HOURS] else 24

@@ -1,0 +1,210 @@
+"""Step 15: one bed of the ward overview, ready to be drawn. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pulseweir.backends.repository.rows import AlertRow, LiveRow, ScorePoint
+from pulseweir.web.readings import (
+    SHORT_TITLES,
+    Reading,
+    names_of,
+    oxygen_words,
+    points_of,
+    readings_of,
+    reason_of,
+    titles_of,
+)
+from pulseweir.web.settings import WebSettings
+from pulseweir.web.sparkline import Change, Sparkline, change_of, draw
+
+BAND_WORDS = {"low": "Low", "low-medium": "Low–medium", "medium": "Medium", "high": "High"}
+BANDS = tuple(reversed(BAND_WORDS))
+OLDEST_SHOWN_TO_ANYONE = 89
+_SECOND = 1_000_000
+_TILE_VITALS = ("respiratory_rate", "spo2", "systolic_bp", "heart_rate", "temperature")
+_STARS = {"high": "★★★", "medium": "★★", "low": "★"}
+_RANK_HIGH, _RANK_ALERT, _RANK_REST = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class VitalCell:
+    """One vital of a tile or of the patient page.
+
+    Attributes:
+        title: Short name.
+        value: As shown; "–" when there is none.
+        note: What belongs to it, such as how oxygen is given.
+        reading: Where it comes from; None when never measured.
+        points: NEWS2 points, None when not scored.
+    """
+
+    title: str
+    value: str
+    note: str
+    reading: Reading | None
+    points: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pill:
+    """An open alert as a pill: stars, shape, word; never a chip.
+
+    Attributes:
+        alert_id: Which.
+        priority: high, medium, low.
+        stars: As many as the priority is worth.
+        word: State in words.
+        is_acknowledged: Somebody has seen it: the pill is steady.
+        next_step_at: When the ladder climbs, microseconds; None when it does not.
+        owner: Who has it, or "".
+        raised_at: When, microseconds.
+    """
+
+    alert_id: str
+    priority: str
+    stars: str
+    word: str
+    is_acknowledged: bool
+    next_step_at: int | None
+    owner: str
+    raised_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One bed.
+
+    `state` is normal, medium, high-unacknowledged, high-acknowledged, stale, no-data or insufficient-data.
+    `order` sorts as text: high always first, then open alerts, then by bed.
+    """
+
+    patient_id: str
+    ward: str
+    bed: str
+    age_sex: str
+    state: str
+    band: str | None
+    band_word: str
+    score: str
+    is_lower_bound: bool
+    change: Change | None
+    reason: str
+    missing: str
+    vitals: tuple[VitalCell, ...]
+    sparkline: Sparkline
+    pill: Pill | None
+    newest_occurred_at: int
+    is_backfill: bool
+    order: str
+
+
+def tile_of(
+    row: LiveRow, alert: AlertRow | None, points: Sequence[ScorePoint], now: int, settings: WebSettings
+) -> Tile:
+    """The tile of one patient as of `now`, microseconds."""
+    readings = readings_of(row.inputs_json)
+    given = points_of(row.contributions_json)
+    state = state_of(row, alert, now, settings)
+    missing = names_of(row.missing_json)
+    return Tile(
+        patient_id=row.patient_id,
+        ward=row.ward or "",
+        bed=row.bed or "No bed",
+        age_sex=age_sex(row.age_years, row.sex),
+        state=state,
+        band=row.band,
+        band_word=BAND_WORDS.get(row.band or "", "Not enough data"),
+        score="–" if row.score is None else f"{row.score:.0f}",
+        is_lower_bound=row.status == "partial" and row.score is not None,
+        change=change_of(points, row.score, now),
+        reason=_reason(given, readings, row),
+        missing=", ".join(titles_of(missing)),
+        vitals=vital_cells(readings, given),
+        sparkline=draw(points, now, settings.sparkline_hours),
+        pill=None if alert is None else pill_of(alert),
+        newest_occurred_at=row.newest_occurred_at,
+        is_backfill=row.backfill,
+        order=_order(row, alert, state),
+    )
+
+
+def state_of(row: LiveRow, alert: AlertRow | None, now: int, settings: WebSettings) -> str:
+    """The one state a tile is drawn in; silence and missing data outrank a reassuring score, never an open alert."""
+    silent_seconds = (now - row.newest_occurred_at) / _SECOND
+    if alert is not None and alert.priority == "high":
+        return "high-acknowledged" if alert.acknowledged_at else "high-unacknowledged"
+    if silent_seconds > settings.absent_after_seconds:
+        return "no-data"
+    if silent_seconds > settings.silent_after_seconds:
+        return "stale"
+    if row.score is None or row.band is None:
+        return "insufficient-data"
+    if row.band == "high":
+        return "high-acknowledged"
+    return "medium" if row.band == "medium" or alert is not None else "normal"
+
+
+def pill_of(alert: AlertRow) -> Pill:
+    """The pill of an alert."""
+    return Pill(
+        alert_id=alert.alert_id,
+        priority=alert.priority,
+        stars=_STARS.get(alert.priority, "★"),
+        word=alert_word(alert),
+        is_acknowledged=alert.acknowledged_at is not None,
+        next_step_at=None if alert.acknowledged_at is not None else alert.next_step_at,
+        owner=alert.owner or alert.acknowledged_by or "",
+        raised_at=alert.raised_at,
+    )
+
+
+def alert_word(alert: AlertRow) -> str:
+    """What a person reads on a pill: priority, and what became of it."""
+    if alert.state in ("resolved", "rejected", "auto-cleared"):
+        return f"{alert.priority.capitalize()} · {alert.state.replace('-', ' ')}"
+    if alert.suppressed_until is not None and alert.next_step_at == alert.suppressed_until:
+        return f"{alert.priority.capitalize()} · suppressed"
+    if alert.acknowledged_at is not None:
+        return f"{alert.priority.capitalize()} · {alert.state.replace('-', ' ')}"
+    return f"{alert.priority.capitalize()} · " + (f"escalated {alert.level - 1}×" if alert.level > 1 else "new")
+
+
+def age_sex(age_years: int | None, sex: str | None, *, deidentified: bool = False) -> str:
+    """Such as "74 F"; ages over 89 stay vague for who may not know the person."""
+    letter = {"female": "F", "male": "M", "other": "X"}.get(sex or "", "")
+    if age_years is None:
+        return letter
+    vague = deidentified and age_years > OLDEST_SHOWN_TO_ANYONE
+    return f"{'90+' if vague else age_years} {letter}".strip()
+
+
+def vital_cells(readings: dict[str, Reading], points: dict[str, int]) -> tuple[VitalCell, ...]:
+    """The five vitals of a tile, in one order everywhere."""
+    return tuple(_cell(name, readings, points) for name in _TILE_VITALS)
+
+
+def _cell(name: str, readings: dict[str, Reading], points: dict[str, int]) -> VitalCell:
+    reading = readings.get(name)
+    given = points.get("pulse" if name == "heart_rate" else name)
+    value = "–" if reading is None else reading.shown
+    note = ""
+    if name == "spo2":
+        note = oxygen_words(readings)
+    if name == "systolic_bp":
+        lower = readings.get("diastolic_bp")
+        value = value if lower is None or reading is None else f"{value}/{lower.shown}"
+    title = SHORT_TITLES["blood_pressure" if name == "systolic_bp" else name]
+    return VitalCell(title, value, note, reading, given)
+
+
+def _reason(given: dict[str, int], readings: dict[str, Reading], row: LiveRow) -> str:
+    if row.score is None:
+        return ""
+    return reason_of(given, readings) or "All within range"
+
+
+def _order(row: LiveRow, alert: AlertRow | None, state: str) -> str:
+    is_high = state.startswith("high") or row.band == "high"
+    rank = _RANK_HIGH if is_high else _RANK_ALERT if alert is not None else _RANK_REST
+    seen = 1 if alert is None or alert.acknowledged_at is not None else 0
+    return f"{rank}{seen}|{row.ward or '~'}|{row.bed or '~'}|{row.patient_id}"
