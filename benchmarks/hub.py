@@ -6,6 +6,7 @@ ratio to what the same bus stores a second when it is handed the same rows witho
 
 import asyncio
 import multiprocessing
+import selectors
 import socket
 import tempfile
 import threading
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from time import monotonic, perf_counter, sleep
+from time import monotonic, perf_counter
 from typing import Any
 
 import uvloop
@@ -33,6 +34,7 @@ DEVICE_COUNT = 20
 WINDOW = 100
 PACED_PER_SECOND = 1_000
 SECONDS = 5.0
+PACED_MESSAGES = int(PACED_PER_SECOND * SECONDS)
 BODY = (
     b'{"device":"bench-0","measuredAt":"2026-01-01T00:00:00.000Z","heartRate":80,"respiratoryRate":16,"spo2":97,'
     b'"cuffPressure":{"systolic":120,"diastolic":80,"mean":93},"temperatureCelsius":36.8,"consciousness":"A"}'
@@ -123,30 +125,25 @@ def _message(device: int, packet_id: int, mid: int) -> bytes:
 def _paced(port: int, keys: list[str]) -> list[float]:
     """Latencies, in seconds, of messages sent evenly over all connections."""
     lines = [_dial(port, number, key) for number, key in enumerate(keys)]
-    total = int(PACED_PER_SECOND * SECONDS)
+    messages = [_message(place % len(lines), place // len(lines) + 1, place) for place in range(PACED_MESSAGES)]
     sent: dict[tuple[int, int], float] = {}
     latencies: list[float] = []
-
-    def listen(number: int, count: int) -> None:
-        decoder, heard = Decoder(), 0
-        while heard < count:
-            for packet in decoder.feed(lines[number].recv(65_536)):
-                if isinstance(packet, Puback):
-                    latencies.append(perf_counter() - sent[number, packet.packet_id])
-                    heard += 1
-
-    share = total // len(lines)
-    listeners = [threading.Thread(target=listen, args=(number, share)) for number in range(len(lines))]
-    for listener in listeners:
-        listener.start()
+    listener = selectors.DefaultSelector()
+    for number, line in enumerate(lines):
+        listener.register(line, selectors.EVENT_READ, (number, Decoder()))
     start = perf_counter()
-    for place in range(share * len(lines)):
-        sleep(max(0.0, start + place / PACED_PER_SECOND - perf_counter()))
-        number, packet_id = place % len(lines), place // len(lines) + 1
-        sent[number, packet_id] = perf_counter()
-        lines[number].sendall(_message(number, packet_id, place))
-    for listener in listeners:
-        listener.join()
+    place = 0
+    while len(latencies) < PACED_MESSAGES:
+        while place < PACED_MESSAGES and perf_counter() >= start + place / PACED_PER_SECOND:
+            number = place % len(lines)
+            sent[number, place // len(lines) + 1] = perf_counter()
+            lines[number].sendall(messages[place])
+            place += 1
+        for key, _ in listener.select(0.000_5):
+            number, decoder = key.data
+            heard = decoder.feed(lines[number].recv(65_536))
+            now = perf_counter()
+            latencies += [now - sent[number, packet.packet_id] for packet in heard if isinstance(packet, Puback)]
     return latencies[PACED_PER_SECOND // 2 :]
 
 

@@ -1,4 +1,4 @@
-"""Steps 1-2: an edge: takes device messages locally, stores them, forwards them to the hub when there is a line."""
+"""Step 2: an edge: takes device messages locally (step 1), stores them, forwards them when there is a line."""
 
 import asyncio
 from collections.abc import Iterator, Mapping

@@ -5,6 +5,7 @@ messages" (names of system properties).
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -81,16 +82,24 @@ def parse_bag(bag: str) -> Properties:
     if len(pairs) > LARGEST_BAG_PROPERTIES:
         raise ProtocolViolation("too-many-properties", f"a message has more than {LARGEST_BAG_PROPERTIES} properties")
     for pair in pairs:
-        name, _, content = pair.partition("=")
-        if "%" in pair:
-            name, content = unquote(name), unquote(content)
-        if name == _CREATION_TIME:
-            application[CREATION_TIME_PROPERTY] = content
-        elif name.startswith("$."):
-            system[SYSTEM_NAMES.get(name, name)] = content
+        raw_name, _, content = pair.partition("=")
+        if "%" in content:
+            content = unquote(content)
+        is_system, name = _property_name(raw_name)
+        if is_system:
+            system[name] = content
         elif name:
             application[name] = content
     return Properties(application, system)
+
+
+@lru_cache(4_096)
+def _property_name(raw: str) -> tuple[bool, str]:
+    """(whether it is a system property, its name) of a name in a bag. Devices use few names, again and again."""
+    name = unquote(raw)
+    if name == _CREATION_TIME:
+        return False, CREATION_TIME_PROPERTY
+    return name.startswith("$."), SYSTEM_NAMES.get(name, name)
 
 
 def format_bag(properties: Properties) -> str:
