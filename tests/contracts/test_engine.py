@@ -85,7 +85,7 @@ def _reading(draw: st.DrawFn) -> Reading:
         return Reading("consciousness", draw(st.sampled_from(["A", "V"])), at, patient)
     vital, low, high = draw(NUMERIC)
     kind = draw(st.sampled_from(["cuff-pressure", "arterial-pressure"])) if vital == "systolic_bp" else ""
-    late = draw(st.sampled_from([SECOND, 2 * SECOND, HOUR]))
+    late = draw(st.sampled_from([SECOND, HOUR]))
     return Reading(vital, draw(st.integers(low, high)), at, patient, kind, received=at + late)
 
 

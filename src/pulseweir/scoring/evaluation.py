@@ -25,6 +25,7 @@ ARTERIAL_TYPE = "arterial-pressure"
 AIR_PERCENT = 21.0
 FULL_GLASGOW = 15.0
 TREND_HORIZON = 4 * 3600 * MICROSECONDS
+"""Trends rest on the readings of the last four hours."""
 _TREND_POINTS = 8
 _VITALS = len(VITALS)
 _HOUR = 3600 * MICROSECONDS
@@ -46,6 +47,11 @@ HEART_RATE, RESPIRATORY_RATE, SPO2, SYSTOLIC, TEMPERATURE, CONSCIOUSNESS, FIO2, 
         "glasgow_coma_scale",
     )
 )
+
+
+def look_back(settings: WindowSettings) -> Integers:
+    """How far before its end a window depends on each vital: shown when stale, fitted, and confirmed by one before."""
+    return np.maximum(MAXIMUM_AGE + settings.lateness, TREND_HORIZON) + MAXIMUM_AGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@ def spikes(series: Indices, vital: Indices, occurred: Instants, number: Numbers)
 
 
 def flat_lines(series: Indices, vital: Indices, occurred: Instants, number: Numbers, *, readings: int = 10) -> Marks:
-    """Readings that end a run of identical values, ten or more over a quarter of an hour or longer.
+    """Readings that end a run of identical values: ten or more within the last hour, over a quarter of it or longer.
 
     A sensor may have come off, or a value was carried on by hand. Such readings are marked for people, and still
     scored: charted values repeat honestly. Saturation of 100 % and slow vitals are exempt.
@@ -191,9 +191,12 @@ def flat_lines(series: Indices, vital: Indices, occurred: Instants, number: Numb
         return np.zeros(0, np.bool_)
     starts = np.ones(len(series), np.bool_)
     starts[1:] = (series[1:] != series[:-1]) | (number[1:] != number[:-1])
-    first = np.maximum.accumulate(np.where(starts, np.arange(len(series)), 0))
-    length = np.arange(len(series)) - first + 1
-    long = (length >= readings) & (occurred - occurred[first] >= 15 * _MINUTE)
+    place = np.arange(len(series))
+    first = np.maximum.accumulate(np.where(starts, place, 0))
+    span = int(np.ptp(occurred)) + 60 * _MINUTE + 1
+    keys = series * span + (occurred - occurred.min())
+    first = np.maximum(first, np.searchsorted(np.maximum.accumulate(keys), keys - 60 * _MINUTE))
+    long = (place - first + 1 >= readings) & (occurred - occurred[first] >= 15 * _MINUTE)
     exempt = _EXEMPT_FROM_FLAT[vital] | ((vital == _SPO2) & (number == 100))
     flat: Marks = long & ~exempt
     return flat

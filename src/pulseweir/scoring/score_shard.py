@@ -14,13 +14,12 @@ import pyarrow as pa
 from pulseweir.records.topics import RISK_SCORE_SCHEMA
 from pulseweir.scoring.evaluation import (
     ARTERIAL_TYPE,
-    MAXIMUM_AGE,
-    TREND_HORIZON,
     Bench,
     Subjects,
     evaluate,
     is_backfill,
     lay_out,
+    look_back,
 )
 from pulseweir.scoring.intake import Intake, read_measurements
 from pulseweir.scoring.models.news2 import score_many
@@ -113,7 +112,7 @@ def _sort_out(intake: Intake) -> tuple[Marks, dict[str, int]]:
 
 def _wanted(state: ShardState, intake: Intake, kept: Marks, settings: WindowSettings) -> list[Wanted]:
     """The past of patients whom the state does not know."""
-    reach = int(MAXIMUM_AGE.max()) + settings.lateness + settings.window
+    reach = int(look_back(settings).max()) + settings.window
     wanted = []
     for number, name in enumerate(intake.patients):
         if name in state.patients:
@@ -187,7 +186,7 @@ class _Desk:
         changed = np.flatnonzero(self._merged.changed)
         who, readings = self._merged.who[changed], self._merged.readings[changed]
         first = readings["occurred"] // self._settings.window
-        reach = np.maximum(MAXIMUM_AGE + self._settings.lateness, TREND_HORIZON)[readings["vital"]]
+        reach = look_back(self._settings)[readings["vital"]]
         self._book = open_book(self._book.who, self._book.windows, who, first)
         self._revise = self._book.affected_by(who, first, first + reach // self._settings.window + 1)
         self._live_waits[who] = True
@@ -287,7 +286,7 @@ class _Desk:
     def _kept_readings(self) -> Marks:
         """Readings that a window within the allowed lateness may still need."""
         lateness = self._settings.lateness
-        needed = np.maximum(MAXIMUM_AGE + lateness, TREND_HORIZON) + lateness + 2 * self._settings.window
+        needed = look_back(self._settings) + lateness + 2 * self._settings.window
         readings = self._merged.readings
         kept: Marks = readings["occurred"] > self._watermark[self._merged.who] - needed[readings["vital"]]
         return kept

@@ -47,10 +47,12 @@ def merge(old_who: Integers, old: Rows, new_who: Integers, new: Rows) -> Merged:
         np.logical_or.reduceat((is_new & readings["seen"])[order], starts) if len(order) else np.zeros(0, np.bool_)
     )
     known = held >= 0
-    same = known & (comparable[winner] == comparable[held]) & (readings["quality"][winner] == readings["quality"][held])
-    changed = arrived & ~same
     result = readings[winner]
     result["arrived"] = _first_reception(order, starts, ends, comparable, readings["arrived"])
+    same = known & (comparable[winner] == comparable[held])
+    for name in ("quality", "arrived"):
+        same &= result[name] == readings[name][held]
+    changed = arrived & ~same
     result["seen"] = arrived | readings["seen"][winner] | known
     speaks = np.zeros(len(who), np.bool_)
     speaks[winner] = changed

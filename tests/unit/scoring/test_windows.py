@@ -82,7 +82,11 @@ def test_a_trend_needs_three_readings_at_different_instants() -> None:
     assert (trends.slope[2], trends.r2[2]) == (0.0, 1.0)
 
 
-@given(st.lists(st.tuples(st.floats(0, 4), st.floats(30, 200)), min_size=3, max_size=8))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 14_400).map(lambda second: second / 3_600), st.floats(30, 200)), min_size=3, max_size=8
+    )
+)
 def test_a_trend_is_the_median_of_all_pairwise_slopes(points: list[tuple[float, float]]) -> None:
     hours, numbers = (np.array([column], float) for column in zip(*points, strict=True))
     with np.errstate(all="ignore"):
