@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from pulseweir.records.topics import RISK_SCORES, SCHEMAS
 from pulseweir.scoring.engines.embedded import ScoringStage
 
 Scores = list[dict[str, Any]]
-Engine = Callable[[Path, Sequence[Sequence[Reading]], frozenset[int]], Awaitable[tuple[Scores, dict[str, int]]]]
+Engine = Callable[
+    [Path, Sequence[Sequence[Reading]], frozenset[int]], Coroutine[Any, Any, tuple[Scores, dict[str, int]]]
+]
 NOW = 4 * HOUR
 
 

@@ -69,7 +69,7 @@ def test_pressures_that_contradict_each_other_are_found() -> None:
     assert found.tolist() == [False, False, False, True, True, True, False, False, True, False]
 
 
-def _series(vital: str, *numbers: float, minutes: float = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _series(vital: str, *numbers: float, minutes: float = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     count = len(numbers)
     occurred = (np.arange(count) * minutes * MINUTE).astype(np.int64)
     return np.zeros(count, np.int64), np.full(count, VITAL_INDEX[vital]), occurred, np.array(numbers, float)

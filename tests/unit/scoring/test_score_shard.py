@@ -16,7 +16,7 @@ NORMAL = {"respiratory_rate": 16, "spo2": 98, "systolic_bp": 120, "heart_rate": 
 
 
 def full(at: int, patient: str = "ann", **changes: float | str | None) -> list[Reading]:
-    values: dict[str, float | str | None] = NORMAL | {"consciousness": "A"} | changes
+    values: dict[str, float | str | None] = {**NORMAL, "consciousness": "A", **changes}
     return [Reading(vital, value, at, patient) for vital, value in values.items() if value is not None]
 
 
@@ -69,7 +69,7 @@ def test_a_complete_window_has_score_parts_inputs_and_basis() -> None:
 def test_a_value_is_carried_to_its_maximum_age_then_stale_and_shown_as_such(
     vital: str, hours: int, parameter: str
 ) -> None:
-    others = {name: None for name in NORMAL if name == vital}
+    others: dict[str, Any] = {name: None for name in NORMAL if name == vital}
 
     carried = finals(*full(0), *full(hours * HOUR - MINUTE, **others))[-1]
     stale = finals(*full(0), *full(hours * HOUR + MINUTE, **others))[-1]
