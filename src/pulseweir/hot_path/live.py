@@ -1,7 +1,7 @@
 """Step 15: pushes what changes to any number of screens, with one query a poll however many they are."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from pulseweir.backends.repository import Repository, Transaction, alerts, changes, scores
@@ -81,7 +81,7 @@ class LiveFeed:
         """The full state now."""
         return await self._repository.read(self._read, None)
 
-    async def subscribe(self) -> AsyncIterator[LiveUpdate]:
+    async def subscribe(self) -> AsyncGenerator[LiveUpdate]:
         """The full state, then each change as it is committed."""
         subscriber = _Subscriber()
         self._subscribers.add(subscriber)
@@ -100,10 +100,11 @@ class LiveFeed:
     async def _poll(self) -> None:
         while True:
             if self._subscribers:
-                await self._look()
+                await self.look()
             await asyncio.sleep(self._poll_seconds)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Tell the subscribers what has changed since the last look."""
         try:
             update = await self._repository.read(self._read, self._sequence)
         except RetryLater:

@@ -66,8 +66,9 @@ def _names(kind: Hashable) -> tuple[str, ...]:
 
 
 def typed(kind: type[_Row], result: Iterable[Row[Any]]) -> list[_Row]:
-    """Rows of a query that selected the columns of one record kind, as those records."""
-    return [kind(**row._mapping) for row in result]
+    """Rows of a query that selected `columns` of one record kind, as those records."""
+    names = _names(kind)  # type: ignore[arg-type]
+    return [kind(**dict(zip(names, row, strict=True))) for row in result]
 
 
 def columns(kind: type[Any], table: Table) -> list[ColumnElement[Any]]:
