@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pulseweir.errors import FhirRefused, RetryLater
 from pulseweir.ingest.device_mapping.tokens import FIRST_INSTANT, LAST_INSTANT, ExpressionFault, parse_instant
 from pulseweir.records.codes import DEVICE_IDENTIFIER_SYSTEM
 
@@ -23,6 +24,7 @@ DEVICE_UNKNOWN = "device-unknown"
 PATIENT_UNKNOWN = "patient-unknown"
 ENCOUNTER_UNKNOWN = "encounter-unknown"
 _LEGAL_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
+_NO_SERVICE = frozenset({401, 403, 404, 405})
 _NO_USE = frozenset({"entered-in-error", "intended"})
 _MONTHS_END = "12-31"
 
@@ -254,19 +256,35 @@ class Identity:
     async def _fetch(self, device_id: str, now: float) -> KnownDevice:
         system = self._settings.device_identifier_system
         token = f"{system}|{_escaped(device_id)}" if system else _escaped(device_id)
-        devices = await self._fhir.search("Device", [("identifier", token)])
+        devices = await self._search("Device", "identifier", token)
         if len(devices) != 1:
             return KnownDevice(None, (), None, now)
         resource_id = str(devices[0]["id"])
-        statements = await self._fhir.search("DeviceUseStatement", [("device", f"Device/{resource_id}")])
+        statements = await self._search("DeviceUseStatement", "device", f"Device/{resource_id}")
         uses = tuple(use for use in map(read_use, statements) if use is not None)
         # A Device whose every statement is unusable has statements all the same: its own patient must not stand in.
         fallback = None if statements else reference_id(devices[0].get("patient"), "Patient")
         return KnownDevice(resource_id, uses, fallback, now)
 
+    async def _search(self, resource_type: str, name: str, value: str) -> list[dict[str, Any]]:
+        """All matches; none where the service will not search for such a value.
+
+        Raises:
+            RetryLater: The service does not answer, or lets nobody search: no fault of the message.
+        """
+        try:
+            return await self._fhir.search(resource_type, [(name, value)])
+        except FhirRefused as refused:
+            if refused.status in _NO_SERVICE:
+                raise RetryLater(
+                    f"The FHIR service refuses to search {resource_type} ({refused.status})."
+                    " Check its base URL and the credentials."
+                ) from None
+            return []
+
     async def _ask_encounter(self, encounter: str, now: float) -> None:
         async with self._gate:
-            found = await self._fhir.search("Encounter", [("identifier", _escaped(encounter))])
+            found = await self._search("Encounter", "identifier", _escaped(encounter))
         if len(self._encounters) >= self._settings.cache_devices:
             self._encounters.clear()
         self._encounters[encounter] = (str(found[0]["id"]) if len(found) == 1 else None, now)

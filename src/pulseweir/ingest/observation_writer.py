@@ -37,6 +37,7 @@ WRITTEN = "written"
 NO_MAPPING = "filtered:no-fhir-mapping"
 SUPERSEDED = "filtered:superseded"
 _SECOND = 1_000_000
+_NO_SERVICE = frozenset({404, 405, 410})
 _MISSING = re.compile(r"not found|not known|does not exist|unknown reference|referential", re.IGNORECASE)
 
 
@@ -76,7 +77,7 @@ class _Ready:
 
     @property
     def is_plain(self) -> bool:
-        return self.text is not None and len(self.pending.samples) == len(self.text.names)
+        return self.text is not None and self.pending.samples.keys() == self.text.names
 
 
 class ObservationStage(Stage):
@@ -145,10 +146,10 @@ class ObservationStage(Stage):
 
     def _prepare(self, pending: PendingObservation, outcome: Outcome) -> _Ready | None:
         found = self._templates.find(pending.version, pending.type)
-        if found is None:
+        if found is None or not pending.samples.keys() <= {value.value_name for _, value in found[0].parts}:
             error = MessageError(
-                "The mapping that made this row has been replaced and none of today's has its type."
-                " Restore the type in the FHIR mapping, then redrive.",
+                "The mapping that made this row has been replaced and none of today's has its type and value."
+                " Restore both in the FHIR mapping, then redrive.",
                 reason="no-fhir-template",
             )
             _quarantine(pending, error, outcome)
@@ -265,7 +266,7 @@ class ObservationStage(Stage):
             answers = await self._fhir.send_bundle(list(entries))
         if len(entries) > 1 and len({id(answer) for answer in answers}) == 1 and not answers[0].is_done:
             # The bundle was refused as a whole: one entry may be the cause, so look for it by halves.
-            _raise_if_later(answers[0])
+            _raise_if_later(answers[0], _NO_SERVICE)
             middle = len(entries) // 2
             return await self._send_bundle(entries[:middle]) + await self._send_bundle(entries[middle:])
         return answers
@@ -295,9 +296,9 @@ class ObservationStage(Stage):
         return True
 
 
-def _raise_if_later(answer: "BundleAnswer") -> None:
+def _raise_if_later(answer: "BundleAnswer", also: frozenset[int] = frozenset()) -> None:
     """Stop here when the same entry may succeed later: busy, failing, or not letting this house in."""
-    if answer.is_worth_retrying or answer.status in {401, 403}:
+    if answer.is_worth_retrying or answer.status in {401, 403} or answer.status in also:
         raise RetryLater(
             f"The FHIR service answered {answer.status}. Nothing is lost; look at the service and its credentials.",
             retry_after_seconds=answer.retry_after_seconds,

@@ -142,14 +142,24 @@ async def test_an_encounter_is_found_by_its_identifier_or_missed_aloud() -> None
     assert (await identity.resolve("d", at("09:00"), "visit-2")).missing == "encounter-unknown"
 
 
-async def test_a_silent_service_is_an_error_to_retry_not_an_unknown_device() -> None:
+@pytest.mark.parametrize("status", [503, 429, 401, 403, 404])
+async def test_a_service_that_does_not_answer_is_an_error_to_retry_not_an_unknown_device(status: int) -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(503)
+        return httpx.Response(status)
 
     identity = Identity(FhirClient("http://fhir/r4", transport=httpx.MockTransport(refuse)))
 
     with pytest.raises(RetryLater):
         await identity.resolve_many([Question("a", 0), Question("b", 0)])
+
+
+async def test_a_device_id_the_service_will_not_search_for_is_unknown() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(400)
+
+    identity = Identity(FhirClient("http://fhir/r4", transport=httpx.MockTransport(refuse)))
+
+    assert (await identity.resolve("odd|id", 0)).missing == "device-unknown"
 
 
 @pytest.mark.parametrize(

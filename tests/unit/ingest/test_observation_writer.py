@@ -18,6 +18,7 @@ from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.ingest.catalog import MappingPair, Mappings, catalog_directory
 from pulseweir.ingest.device_mapping.templates import Measurement
 from pulseweir.ingest.device_mapping.tokens import parse_instant
+from pulseweir.ingest.fhir_mapping.collection import FhirMapping
 from pulseweir.ingest.identity import Association, Identity
 from pulseweir.ingest.measurement_rows import MeasurementRows
 from pulseweir.ingest.observation_writer import ObservationSettings, ObservationStage
@@ -219,6 +220,19 @@ def each(status: str, resource: dict[str, Any] | None = None, text: str = "") ->
     return lambda bundle: [answer for _ in bundle["entry"]]
 
 
+TYPE_OF_YESTERDAY: dict[str, object] = {
+    "templateType": "CollectionFhir",
+    "template": [
+        {
+            "templateType": "CodeValueFhir",
+            "template": {
+                "typeName": "yesterday",
+                "codes": [],
+                "value": {"valueType": "String", "valueName": "v"},
+            },
+        }
+    ],
+}
 STORED = {
     "resourceType": "Observation",
     "id": "x",
@@ -271,6 +285,26 @@ async def test_a_refused_observation_goes_to_quarantine_with_what_the_service_sa
 
     assert [item.reason for item in handled.outcome.quarantined] == ["fhir-refused"]
     assert "value is not allowed here" in handled.outcome.quarantined[0].message
+
+
+async def test_a_wrong_base_url_quarantines_nothing() -> None:
+    script = Script(httpx.Response(404))
+
+    with pytest.raises(RetryLater):
+        await stage_on(script.client).handle({0: rows(SPO2, ("heart-rate", 0, {"heart_rate": "60"}))})
+
+
+async def test_rows_of_a_mapping_that_is_gone_are_written_by_todays_or_set_aside() -> None:
+    script = Script(each("201"))
+    stage = stage_on(script.client)
+    gone = MappingPair("bedside-monitor", MONITOR.device, MONITOR.fhir, "0ldversion")
+    lost = MappingPair("site", HOURLY.device, FhirMapping.load(TYPE_OF_YESTERDAY), "0lderversion")
+
+    kept = await stage.handle({0: rows(SPO2, pair=gone)})
+    aside = await stage.handle({0: rows(("yesterday", 0, {"v": "1"}), pair=lost)})
+
+    assert kept.outcome.tallies == {"written": 1}
+    assert [item.reason for item in aside.outcome.quarantined] == ["no-fhir-template"]
 
 
 async def test_one_entry_that_makes_the_service_refuse_the_bundle_is_found() -> None:
