@@ -145,6 +145,17 @@ class FhirClient:
             url = self._next_page(bundle)
         return found
 
+    async def count(self, resource_type: str, params: Parameters) -> int:
+        """How many resources match, by the server's own total.
+
+        Raises:
+            RetryLater: No usable answer; try again.
+            FhirRefused: The server does not take the search.
+        """
+        query = _query([*(params.items() if isinstance(params, Mapping) else params), ("_summary", "count")])
+        bundle = await self._resource("search", "Bundle", "GET", f"{self.base_url}/{resource_type}?{query}")
+        return int(bundle["total"])
+
     async def create(self, resource: Json) -> Json:
         """Store a new resource under the server's own id; returns it as stored.
 

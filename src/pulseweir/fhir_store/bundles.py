@@ -13,7 +13,6 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from pulseweir.clock import to_text
 from pulseweir.fhir_store.interactions import (
     Incoming,
     Written,
@@ -25,7 +24,7 @@ from pulseweir.fhir_store.interactions import (
     read_version,
     update,
 )
-from pulseweir.fhir_store.json_text import Document, decode_object
+from pulseweir.fhir_store.json_text import Document, decode_object, instant_text
 from pulseweir.fhir_store.outcomes import Json, Refusal, operation_outcome
 from pulseweir.fhir_store.query import Pairs, read_search
 from pulseweir.fhir_store.searching import find_matches, run_search, searchset
@@ -308,7 +307,7 @@ class BundleRun:
         base = f"{self._request.base_url}/{stored.resource_type}/{stored.resource_id}"
         response = (
             f'"response":{{"status":"{written.status}","location":"{base}/_history/{stored.version}",'
-            f'"etag":"W/\\"{stored.version}\\"","lastModified":"{to_text(stored.updated)}"}}}}'
+            f'"etag":"W/\\"{stored.version}\\"","lastModified":"{instant_text(stored.updated)}"}}}}'
         ).encode()
         if not stored.deleted and (representation or self._request.representation):
             return b'{"fullUrl":"' + base.encode() + b'","resource":' + stored.text() + b"," + response

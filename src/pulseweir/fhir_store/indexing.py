@@ -138,9 +138,10 @@ def tokens(value: Any) -> list[Token]:
     if not isinstance(value, dict):
         return []
     if "coding" in value:
-        return [token for coding in value["coding"] for token in tokens(coding)]
+        return [token for coding in _walk(value["coding"], ()) for token in tokens(coding)]
     code = value.get("code", value.get("value"))
-    return [(code, str(value.get("system", "")))] if isinstance(code, str) else []
+    system = value.get("system", "")
+    return [(code, system)] if isinstance(code, str) and isinstance(system, str) else []
 
 
 def reference_text(value: Any) -> str | None:
@@ -201,8 +202,8 @@ def _observation_columns(tree: Json) -> ObservationColumns:
         code=tuple(sorted(set(tokens(tree.get("code"))))),
         low=low,
         high=high,
-        status=tree.get("status"),
-        category=tuple(sorted({token for concept in tree.get("category", ()) for token in tokens(concept)})),
+        status=str(tree.get("status", "")) or None,
+        category=tuple(sorted({token for concept in _walk(tree.get("category"), ()) for token in tokens(concept)})),
         device=reference_text(tree.get("device")),
         encounter=reference_text(tree.get("encounter")),
     )

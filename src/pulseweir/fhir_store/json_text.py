@@ -5,6 +5,7 @@ The tree serves validation and indexing; what is stored is the client's own text
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -129,9 +130,15 @@ def join_resource(head: tuple[str, str, int, int], meta: bytes, content: bytes) 
     resource_type, resource_id, version, updated = head
     text = (
         f'{{"resourceType":"{resource_type}","id":"{resource_id}",'
-        f'"meta":{{"versionId":"{version}","lastUpdated":"{to_text(updated)}"'
+        f'"meta":{{"versionId":"{version}","lastUpdated":"{instant_text(updated)}"'
     ).encode()
     return b"".join((text, b"," if meta else b"", meta, b"}", b"," if content else b"", content, b"}"))
+
+
+@lru_cache(maxsize=1024)
+def instant_text(microseconds: int) -> str:
+    """An instant as FHIR writes it; resources of one bundle share theirs."""
+    return to_text(microseconds)
 
 
 def decode_object(text: bytes) -> Json:

@@ -6,6 +6,8 @@ Dates compare as ranges (R4 search, section 3.1.1.4.5): a month matches all of i
 from dataclasses import dataclass
 from typing import Any
 
+import apsw
+
 from pulseweir.fhir_store.dates import NO_DATE, date_range
 from pulseweir.fhir_store.indexing import OBSERVATION_COLUMNS, normalized
 from pulseweir.fhir_store.outcomes import Refusal
@@ -71,9 +73,10 @@ class SearchSql:
 class SearchCompiler:
     """Makes the SQL of one search; unknown names are found to match nothing without asking the tables."""
 
-    def __init__(self, request: SearchRequest, terms: Terms) -> None:
+    def __init__(self, request: SearchRequest, terms: Terms, connection: apsw.Connection) -> None:
         self._request = request
         self._terms = terms
+        self._connection = connection
         self._arguments: list[Any] = []
         names = {criterion.parameter.key.partition(".")[2] for criterion in request.criteria}
         names |= {parameter.key.partition(".")[2] for parameter, _ in request.sort}
@@ -233,20 +236,25 @@ class SearchCompiler:
         if column == "low":
             return f"o.low > {NO_DATE} AND " + self._range_condition(_split_prefix(text, date_range), "o.low", "o.high")
         if column in {"code_set", "category_set"}:
-            condition, arguments = self._token(text)
-            if condition is None:
-                return _NOTHING
-            self._arguments.extend(arguments)
-            return f"o.{column} IN (SELECT token_set FROM token_set WHERE {condition})"  # noqa: S608
-        is_status = column == "status"
-        names = [unescape(split_escaped(text, "|")[-1])] if is_status else self._references(criterion, text)
-        numbers = [number for name in names if name and (number := self._terms.find(name)) is not None]
+            numbers = self._token_sets(text)
+        else:
+            is_status = column == "status"
+            names = [unescape(split_escaped(text, "|")[-1])] if is_status else self._references(criterion, text)
+            numbers = [number for name in names if name and (number := self._terms.find(name)) is not None]
         if not numbers:
             return _NOTHING
         self._arguments.extend(numbers)
         if len(numbers) == 1:
             return f"o.{column} = ?"
         return f"o.{column} IN ({', '.join('?' * len(numbers))})"
+
+    def _token_sets(self, text: str) -> list[int]:
+        """The sets of codings that have this token; as plain numbers they let the chart index give the order."""
+        condition, arguments = self._token(text)
+        if condition is None:
+            return []
+        statement = f"SELECT DISTINCT token_set FROM token_set WHERE {condition}"  # noqa: S608
+        return [int(row[0]) for row in self._connection.execute(statement, arguments)]
 
     def _range_condition(self, parsed: tuple[str, float, float], low: str, high: str) -> str:
         prefix, first, beyond = parsed

@@ -39,7 +39,7 @@ class SearchPage:
 
 def run_search(session: ReadSession | WriteSession, request: SearchRequest) -> SearchPage:
     """Find one page of matches."""
-    sql = SearchCompiler(request, session.terms).compile()
+    sql = SearchCompiler(request, session.terms, session.connection).compile()
     rows: list[Any] = []
     if request.count:
         statement, arguments = sql.page_statement(request.after, request.count + 1)
@@ -122,10 +122,10 @@ def _sources(session: ReadSession | WriteSession, include: Include, matches: lis
 def searchset(page: SearchPage, request: SearchRequest, base_url: str) -> bytes:
     """The searchset Bundle of a page; its links are absolute."""
     here = f"{base_url}/{request.resource_type}"
-    pairs = [pair for pair in request.applied if pair[0] != PAGE_PARAMETER]
-    links = [{"relation": "self", "url": _link(here, request.applied)}]
+    query = urlencode([pair for pair in request.applied if pair[0] != PAGE_PARAMETER])
+    links = [{"relation": "self", "url": _link(here, query, request.after)}]
     if page.next_after is not None:
-        links.append({"relation": "next", "url": _link(here, [*pairs, (PAGE_PARAMETER, encode_page(page.next_after))])})
+        links.append({"relation": "next", "url": _link(here, query, page.next_after)})
     bundle: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset"}
     if page.total is not None:
         bundle["total"] = page.total
@@ -140,8 +140,10 @@ def searchset(page: SearchPage, request: SearchRequest, base_url: str) -> bytes:
     return msgspec.json.encode(bundle)
 
 
-def _link(here: str, pairs: Pairs) -> str:
-    return f"{here}?{urlencode(pairs)}" if pairs else here
+def _link(here: str, query: str, after: list[Any] | None) -> str:
+    place = f"{PAGE_PARAMETER}={encode_page(after)}" if after is not None else ""
+    text = "&".join(part for part in (query, place) if part)
+    return f"{here}?{text}" if text else here
 
 
 def _entry(stored: Stored, base_url: str, mode: bytes) -> bytes:

@@ -21,6 +21,8 @@ from pulseweir.sqlite import connect, migrate
 
 T = TypeVar("T")
 FILE_NAME = "fhir.sqlite"
+_SHORT_READ_STEPS = 20_000
+"""Steps of SQLite's machine, about a millisecond: a switch of threads would cost more than most searches."""
 
 
 @dataclass(slots=True)
@@ -92,7 +94,11 @@ class FhirStore:
         return work(self._session())
 
     async def query(self, work: Callable[[ReadSession], T]) -> T:
-        """Run a read that may be long in a reader thread, in one snapshot."""
+        """Run a read that may be long, in one snapshot: at once while it is short, else in a reader thread."""
+        try:
+            return self._in_snapshot(work, step_limit=_SHORT_READ_STEPS)
+        except apsw.InterruptError:
+            pass
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._in_snapshot, work)
 
     def close(self) -> None:
@@ -116,12 +122,15 @@ class FhirStore:
             session = self._local.session = ReadSession(connection, Terms(connection))
         return session
 
-    def _in_snapshot(self, work: Callable[[ReadSession], T]) -> T:
+    def _in_snapshot(self, work: Callable[[ReadSession], T], step_limit: int = 0) -> T:
+        """Run a read; with a limit, InterruptError once a statement takes more steps than that."""
         session = self._session()
         session.connection.execute("BEGIN")
+        session.connection.set_progress_handler((lambda: True) if step_limit else None, step_limit)
         try:
             return work(session)
         finally:
+            session.connection.set_progress_handler(None)
             session.connection.execute("COMMIT")
 
     def _write_forever(self) -> None:

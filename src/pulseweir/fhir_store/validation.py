@@ -43,18 +43,20 @@ def check_resource(tree: Json, *, wanted_type: str | None = None, structure: boo
             its definition; every issue names its element.
     """
     resource_type = tree.get("resourceType")
-    if resource_type not in RESOURCE_TYPES:
+    if not isinstance(resource_type, str) or resource_type not in RESOURCE_TYPES:
         raise Refusal(400, "structure", "resourceType is missing or not served; see /metadata.", "resourceType")
     if wanted_type is not None and resource_type != wanted_type:
         raise Refusal(400, "invalid", f"The URL says {wanted_type}, the body {resource_type}.", "resourceType")
     if "id" in tree and not is_resource_id(tree["id"]):
         text = "An id is 1 to 64 characters of A-Z a-z 0-9 - and ."
         raise Refusal(400, "value", text, f"{resource_type}.id")
+    if not isinstance(tree.get("meta", {}), dict):
+        raise Refusal(400, "structure", f"{resource_type}.meta must be an object.", f"{resource_type}.meta")
     if structure:
         issues = _structure_issues(resource_type, tree) or _rule_issues(resource_type, tree)
         if issues:
             raise Refusal(422, issues[0].code, issues[0].text, issues=issues)
-    return str(resource_type)
+    return resource_type
 
 
 @cache

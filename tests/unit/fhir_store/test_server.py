@@ -9,6 +9,7 @@ import pytest
 
 from pulseweir.clock import Clock
 from pulseweir.fhir_store.app import create_app
+from pulseweir.fhir_store.session import WriteSession
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import FhirStore
 
@@ -249,3 +250,19 @@ async def test_health_is_told_outside_the_fhir_base(store: FhirStore) -> None:
 
         assert (await client.get("/readyz")).status_code == 503
         assert (await client.put("/fhir/Flag/f1", json=flag())).status_code == 503
+
+
+async def test_long_searches_and_mixed_codings_find_everything(http: httpx.AsyncClient, store: FhirStore) -> None:
+    def fill(session: WriteSession) -> None:
+        for number in range(3_000):
+            codings = [{"code": "a"}, {"code": f"b{number % 3}"}]
+            tree = {"status": "final", "code": {"coding": codings}, "effectiveDateTime": f"{2000 + number % 20}"}
+            session.insert("Observation", f"o{number}", tree, (b"", b""))
+
+    await store.write(fill)
+
+    total = await http.get("Observation?code=a&status=final&date=lt2019&_summary=count")
+    page = await http.get("Observation?code=a&_sort=date,-_id&_count=2")
+    assert total.json()["total"] == 2850
+    assert [entry["resource"]["id"] for entry in page.json()["entry"]] == ["o980", "o960"]
+    assert len(await found(http, "Observation?code=b1,b2&_count=5000")) == 1000
