@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pulseweir.errors import MappingError, MessageError
 from pulseweir.ingest.device_mapping.collection import DeviceMapping
 from pulseweir.ingest.device_mapping.expressions import compile_expression
-from pulseweir.ingest.device_mapping.templates import Measurement
-from pulseweir.ingest.device_mapping.tokens import ExpressionFault, instant_text
+from pulseweir.ingest.device_mapping.templates import Field, Measurement, Template
+from pulseweir.ingest.device_mapping.tokens import ExpressionFault, Instant, instant_text
 from pulseweir.ingest.fhir_mapping.collection import FhirMapping
 from pulseweir.ingest.fhir_mapping.templates import Coding, ValueTemplate
 from pulseweir.records.codes import LOINC, UCUM, VITAL_BY_LOINC
@@ -26,10 +26,22 @@ __all__ = [
     "MessageError",
     "check",
     "dry_run",
+    "explain",
     "is_loinc",
 ]
 
 _Json = dict[str, object]
+_EXPLAINED_MATCHES = 20
+_KINDS = {
+    dict: "object",
+    list: "array",
+    str: "text",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    type(None): "nothing",
+    Instant: "instant",
+}
 _SAME_DIMENSION = {"Cel": {"Cel", "[degF]"}}
 
 
@@ -83,6 +95,42 @@ def dry_run(device_mapping: DeviceMapping, fhir_mapping: FhirMapping, messages: 
     ids of the message.
     """
     return [_try(device_mapping, fhir_mapping, message) for message in messages]
+
+
+def explain(device_mapping: DeviceMapping, message: object) -> list[_Json]:
+    """For each template why it did or did not match a message: matches, and what each field found; never a value.
+
+    Args:
+        device_mapping: Whose templates to try.
+        message: A body, or an envelope, as for `dry_run`.
+    """
+    envelope = _envelope(message)
+    return [_explained(template, envelope) for template in device_mapping.templates]
+
+
+def _explained(template: Template, envelope: dict[str, object]) -> _Json:
+    shown: _Json = {"template": template.index, "type": template.type_name, "matches": 0, "error": None, "fields": []}
+    if template.type_match is None:
+        return shown | {"error": "typeMatchExpression is blank."}
+    try:
+        tokens = template.type_match.matches(envelope)
+    except ExpressionFault as fault:
+        return shown | {"expression": template.type_match.text, "error": str(fault)}
+    fields: list[_Json] = []
+    for token in tokens[:_EXPLAINED_MATCHES]:
+        scope = {**envelope, "matchedToken": token} if template.uses_envelope else token
+        fields += [_explained_field(field, scope) for field in template.fields]
+    return shown | {"expression": template.type_match.text, "matches": len(tokens), "fields": fields}
+
+
+def _explained_field(field: Field, scope: object) -> _Json:
+    shown: _Json = {"field": field.label, "expression": field.shown, "required": field.required, "error": None}
+    try:
+        tokens = [expression.single(scope) for expression in field.expressions]
+    except ExpressionFault as fault:
+        return shown | {"found": "error", "error": str(fault)}
+    token = next((token for token in tokens if token is not None), None)
+    return shown | {"found": _KINDS.get(type(token), type(token).__name__)}
 
 
 def _try(device_mapping: DeviceMapping, fhir_mapping: FhirMapping, message: object) -> _Json:

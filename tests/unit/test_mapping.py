@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pulseweir.mapping import DeviceMapping, FhirMapping, MappingError, check, dry_run, is_loinc
+from pulseweir.mapping import DeviceMapping, FhirMapping, MappingError, check, dry_run, explain, is_loinc
 
 
 def device(**template: Any) -> DeviceMapping:
@@ -109,3 +109,20 @@ def test_a_type_without_template_is_a_warning_of_the_dry_run() -> None:
 def test_a_mapping_of_another_shape_is_refused() -> None:
     with pytest.raises(MappingError):
         DeviceMapping.load({"templateType": "CollectionFhir", "template": []})
+
+
+def test_an_explanation_says_what_each_template_found_and_shows_no_value() -> None:
+    (matched,) = explain(device(), {"device": "d-secret", "systolic": 120, "pulse": [1]})
+    (unmatched,) = explain(device(), {"diastolic": 1})
+    (broken,) = explain(device(typeMatchExpression="$["), {})
+
+    assert matched["matches"] == 1
+    assert {one["field"]: one["found"] for one in matched["fields"]} == {  # type: ignore[attr-defined]
+        "DeviceIdExpression": "text",
+        "TimestampExpression": "nothing",
+        "systolic": "integer",
+        "pulse": "array",
+    }
+    assert "d-secret" not in str(matched)
+    assert unmatched["matches"] == 0
+    assert "$[" in str(broken["error"])

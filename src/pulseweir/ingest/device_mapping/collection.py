@@ -100,7 +100,7 @@ class DeviceMapping:
         for template in self.templates:
             if template.type_match is not None:
                 found.append((template, "TypeMatchExpression", template.type_match))
-            named = (template.device, template.timestamp, template.correlation, template.patient, template.encounter)
-            fields = [field for field in (*named, *template.values) if field is not None]
-            found += [(template, field.label, expression) for field in fields for expression in field.expressions]
+            found += [
+                (template, field.label, expression) for field in template.fields for expression in field.expressions
+            ]
         return found

@@ -94,6 +94,12 @@ class Template:
         """Whether later expressions see the whole envelope with ``matchedToken``, not only the match."""
         return self.kind == "CalculatedContent"
 
+    @property
+    def fields(self) -> list[Field]:
+        """Every field it looks for, in the order it does."""
+        named = (self.device, self.timestamp, self.correlation, self.patient, self.encounter)
+        return [field for field in (*named, *self.values) if field is not None]
+
     def apply(self, envelope: dict[str, object]) -> list[Measurement]:
         """One measurement for each token the type match selects, in order; empty when it selects none.
 

@@ -174,7 +174,7 @@ def instant_text(microseconds: int) -> str:
     """RFC 3339 text in UTC with as many digits as matter: none, three or six.
 
     >>> instant_text(0), instant_text(1_500_000), instant_text(1)
-    ('1970-01-01T00:00:00Z', '1970-01-01T00:00:00.500Z', '1970-01-01T00:00:00.000001Z')
+    ('1970-01-01T00:00:00Z', '1970-01-01T00:00:01.500Z', '1970-01-01T00:00:00.000001Z')
     """
     seconds, fraction = divmod(microseconds, MICROSECONDS_A_SECOND)
     days, rest = divmod(seconds, 86_400)
