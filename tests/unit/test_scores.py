@@ -165,9 +165,11 @@ def test_every_level_below_alert_scores_three(letter: str) -> None:
     "wrong",
     [
         {"respiratory_rate": -1}, {"respiratory_rate": 0}, {"respiratory_rate": 70}, {"spo2": 100.1},
-        {"spo2": math.nan}, {"spo2": math.inf}, {"systolic_bp": 11_647}, {"pulse": True}, {"pulse": "72"}, {"pulse": [1]},
+        {"spo2": math.nan}, {"spo2": math.inf}, {"systolic_bp": 11_647}, {"pulse": True}, {"pulse": "72"},
+        {"pulse": [1]},
         {"temperature": 98.6}, {"temperature": -17.8}, {"consciousness": "X"}, {"consciousness": "a"},
-        {"consciousness": 15}, {"spo2_scale": 3}, {"spo2_scale": True}, {"spo2_scale": "2"}, {"on_oxygen": 1}, {"on_oxygen": "yes"},
+        {"consciousness": 15}, {"spo2_scale": 3}, {"spo2_scale": True}, {"spo2_scale": "2"},
+        {"on_oxygen": 1}, {"on_oxygen": "yes"},
     ],
 )  # fmt: skip
 def test_an_impossible_argument_is_refused_by_name_without_repeating_it(wrong: dict[str, Any]) -> None:
