@@ -13,15 +13,15 @@ _POINT_COLOURS = {1: "#ffd84d", 2: "#ff9a3d", 3: "#f2555a"}
 BAND_COLOURS = {"low": "#aab4bd", "low-medium": "#ffd84d", "medium": "#ff9a3d", "high": "#f2555a"}
 _FLAG_COLOUR = "#7fb2ff"
 _GAP = 1_800_000_000
-_SCORE_HEIGHT, _VITAL_HEIGHT = 240, 132
+_SCORE_HEIGHT, _VITAL_HEIGHT = 240, 144
 _HIGHEST_SCORE = 20
 
 CHARTS: tuple[tuple[str, tuple[str, ...], str, float, float], ...] = (
-    ("Respiratory rate", ("respiratory_rate",), "/min", 4, 40),
-    ("Oxygen saturation", ("spo2",), "%", 80, 100.5),
-    ("Blood pressure", ("systolic_bp", "diastolic_bp"), "mm[Hg]", 40, 230),
-    ("Heart rate", ("heart_rate",), "/min", 30, 170),
-    ("Temperature", ("temperature",), "Cel", 34, 41),
+    ("Respiratory rate", ("respiratory_rate",), "/min", 6, 34),
+    ("Oxygen saturation", ("spo2",), "%", 84, 100.5),
+    ("Blood pressure", ("systolic_bp", "diastolic_bp"), "mm[Hg]", 40, 190),
+    ("Heart rate", ("heart_rate",), "/min", 35, 145),
+    ("Temperature", ("temperature",), "Cel", 34.5, 40),
 )
 """Title, vitals, unit, and the least range of the axis."""
 
@@ -84,12 +84,16 @@ def _score_figure(
     known = [row for row in rows if row.score is not None]
     figure.y_range.start = -0.5
     figure.y_range.end = max(10.5, *(min(row.score or 0.0, _HIGHEST_SCORE) + 1.5 for row in known)) if known else 10.5
-    figure.add_layout(BoxAnnotation(bottom=4.5, top=6.5, fill_color=BAND_COLOURS["medium"], fill_alpha=0.12))
-    figure.add_layout(BoxAnnotation(bottom=6.5, fill_color=BAND_COLOURS["high"], fill_alpha=0.14))
+    figure.add_layout(
+        BoxAnnotation(bottom=4.5, top=6.5, fill_color=BAND_COLOURS["medium"], fill_alpha=0.16, line_color=None)
+    )
+    figure.add_layout(BoxAnnotation(bottom=6.5, fill_color=BAND_COLOURS["high"], fill_alpha=0.16, line_color=None))
     for flag in flags:
         left, right = max(flag.start_at, span[0]), flag.end_at or span[1]
         figure.add_layout(
-            BoxAnnotation(left=left / 1_000, right=right / 1_000, fill_color=_FLAG_COLOUR, fill_alpha=0.16)
+            BoxAnnotation(
+                left=left / 1_000, right=right / 1_000, fill_color=_FLAG_COLOUR, fill_alpha=0.16, line_color=None
+            )
         )
     figure.step(source=_source(_score_line(known)), x="x", y="y", mode="after", color=_INK, line_width=1.5)
     marks = figure.scatter(
@@ -191,7 +195,12 @@ def _bands(figure: Any, steps: Sequence[tuple[float | None, float | None, int]])
         if points:
             figure.add_layout(
                 BoxAnnotation(
-                    bottom=bottom, top=top, fill_color=_POINT_COLOURS[points], fill_alpha=0.11, level="underlay"
+                    bottom=bottom,
+                    top=top,
+                    fill_color=_POINT_COLOURS[points],
+                    fill_alpha=0.17,
+                    line_color=None,
+                    level="underlay",
                 )
             )
 

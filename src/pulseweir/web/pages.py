@@ -64,5 +64,6 @@ def span(seconds: float | None) -> str:
     if whole < 3_600:
         return f"{whole // 60} min"
     if whole < 86_400:
-        return f"{whole // 3_600} h {whole % 3_600 // 60} min"
+        minutes = whole % 3_600 // 60
+        return f"{whole // 3_600} h {minutes} min" if minutes else f"{whole // 3_600} h"
     return f"{whole // 86_400} d"

@@ -200,7 +200,8 @@ def _shown(parameter: str, reading: Reading | None, readings: dict[str, Reading]
     if reading is None:
         return "–"
     if parameter == "air_or_oxygen":
-        return oxygen_words(readings).removeprefix("on ").capitalize()
+        words = oxygen_words(readings).removeprefix("on ")
+        return words[:1].upper() + words[1:]
     if reading.vital == "consciousness":
         return CONSCIOUSNESS_WORDS.get(reading.shown, reading.shown)
     if reading.vital == "glasgow_coma_scale":

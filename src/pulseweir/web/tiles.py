@@ -22,6 +22,7 @@ BANDS = tuple(reversed(BAND_WORDS))
 OLDEST_SHOWN_TO_ANYONE = 89
 _SECOND = 1_000_000
 _TILE_VITALS = ("respiratory_rate", "spo2", "systolic_bp", "heart_rate", "temperature")
+_TILE_REASONS = 3
 _STARS = {"high": "★★★", "medium": "★★", "low": "★"}
 _RANK_HIGH, _RANK_ALERT, _RANK_REST = 0, 1, 2
 
@@ -106,18 +107,19 @@ def tile_of(
     given = points_of(row.contributions_json)
     state = state_of(row, alert, now, settings)
     missing = names_of(row.missing_json)
+    band = None if state == "no-data" or row.score is None else row.band
     return Tile(
         patient_id=row.patient_id,
         ward=row.ward or "",
         bed=row.bed or "No bed",
         age_sex=age_sex(row.age_years, row.sex),
         state=state,
-        band=row.band,
-        band_word=BAND_WORDS.get(row.band or "", "Not enough data"),
-        score="–" if row.score is None else f"{row.score:.0f}",
-        is_lower_bound=row.status == "partial" and row.score is not None,
+        band=band,
+        band_word=BAND_WORDS.get(band or "", "No data" if state == "no-data" else "Not enough data"),
+        score="–" if band is None else f"{row.score:.0f}",
+        is_lower_bound=row.status == "partial" and band is not None,
         change=change_of(points, row.score, now),
-        reason=_reason(given, readings, row),
+        reason=_reason(given, readings, row, state),
         missing=", ".join(titles_of(missing)),
         vitals=vital_cells(readings, given),
         sparkline=draw(points, now, settings.sparkline_hours),
@@ -189,7 +191,7 @@ def _cell(name: str, readings: dict[str, Reading], points: dict[str, int]) -> Vi
     value = "–" if reading is None else reading.shown
     note = ""
     if name == "spo2":
-        note = oxygen_words(readings)
+        note = oxygen_words(readings).replace(" L/min", " L")
     if name == "systolic_bp":
         lower = readings.get("diastolic_bp")
         value = value if lower is None or reading is None else f"{value}/{lower.shown}"
@@ -197,10 +199,14 @@ def _cell(name: str, readings: dict[str, Reading], points: dict[str, int]) -> Vi
     return VitalCell(title, value, note, reading, given)
 
 
-def _reason(given: dict[str, int], readings: dict[str, Reading], row: LiveRow) -> str:
+def _reason(given: dict[str, int], readings: dict[str, Reading], row: LiveRow, state: str) -> str:
+    """What raised the score; old values are told as such, never as a reassurance."""
     if row.score is None:
         return ""
-    return reason_of(given, readings) or "All within range"
+    reason = reason_of(given, readings, most=_TILE_REASONS) or "all within range"
+    if state in ("stale", "no-data"):
+        return f"Last known: {reason}"
+    return reason[:1].upper() + reason[1:]
 
 
 def _order(row: LiveRow, alert: AlertRow | None, state: str) -> str:

@@ -21,7 +21,8 @@ export function span(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min`;
-  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  const minutes = Math.floor((whole % 3600) / 60);
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h` + (minutes ? ` ${minutes} min` : "");
   return `${Math.floor(whole / 86400)} d`;
 }
 
