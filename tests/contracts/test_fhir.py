@@ -1,107 +1,23 @@
-"""What the house needs of a FHIR R4 server, asked of every server it may run on.
+"""What the house needs of a FHIR R4 server besides searching, asked of every server it may run on."""
 
-Another server joins by its base URL in PULSEWEIR_TEST_FHIR_URL.
-"""
+from __future__ import annotations
 
 import asyncio
-import os
-import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
 import pytest
-import uvloop
 
-from pulseweir.backends.fhir_client import FhirClient
-from pulseweir.clock import Clock
 from pulseweir.errors import FhirConflict, FhirRefused
-from pulseweir.fhir_store.app import create_app
-from pulseweir.fhir_store.server import listen, make_server
-from pulseweir.fhir_store.storage import FhirStore
+
+if TYPE_CHECKING:
+    from contracts.conftest import Server
 
 Json = dict[str, Any]
 LOINC = "http://loinc.org"
 SYSTEM = "https://example.org/ids"
-
-
-@dataclass
-class Server:
-    """One server under test: the house's client, a bare HTTP client, a word no other test uses."""
-
-    client: FhirClient
-    http: httpx.AsyncClient
-    word: str
-
-    async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        return await self.http.request(method, f"{self.client.base_url}/{path}".rstrip("/"), **options)
-
-    def patient(self, name: str = "p", **members: Any) -> Json:
-        identifier = [{"system": SYSTEM, "value": f"{self.word}-{name}"}]
-        return {"resourceType": "Patient", "id": f"{self.word}-{name}", "identifier": identifier, **members}
-
-    def observation(
-        self, name: str, *, code: str = "8867-4", when: str = "2024-01-01T00:00:00Z", **members: Any
-    ) -> Json:
-        return {
-            "resourceType": "Observation",
-            "id": f"{self.word}-{name}",
-            "status": "final",
-            "code": {"coding": [{"system": LOINC, "code": code}]},
-            "subject": {"reference": f"Patient/{self.word}-p"},
-            "effectiveDateTime": when,
-            "valueQuantity": {"value": 72, "system": "http://unitsofmeasure.org", "code": "/min"},
-        } | members
-
-
-@contextmanager
-def served(store: FhirStore) -> Iterator[str]:
-    """The store behind real HTTP; gives the base URL."""
-    listener = listen()
-    server = make_server(store)
-    thread = threading.Thread(target=lambda: uvloop.run(server.serve(sockets=[listener])))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/fhir"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-OUTSIDE = os.environ.get("PULSEWEIR_TEST_FHIR_URL")
-
-
-@pytest.fixture(params=["embedded", "embedded-http", *(["outside"] if OUTSIDE else [])])
-async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Server]:
-    if request.param == "outside":
-        async for found in _connected(str(OUTSIDE), None):
-            yield found
-        return
-    store = FhirStore.open(tmp_path, Clock())
-    try:
-        if request.param == "embedded":
-            async for found in _connected("http://fhir.test/fhir", httpx.ASGITransport(create_app(store))):
-                yield found
-        else:
-            with served(store) as url:
-                async for found in _connected(url, None):
-                    yield found
-    finally:
-        store.close()
-
-
-async def _connected(url: str, transport: httpx.ASGITransport | None) -> AsyncIterator[Server]:
-    client = FhirClient(url, transport=transport)
-    async with httpx.AsyncClient(transport=transport) as http:
-        found = Server(client, http, uuid.uuid4().hex[:12])
-        await client.update(found.patient())
-        yield found
-    await client.close()
 
 
 def outcome_of(response: httpx.Response) -> Json:
@@ -220,105 +136,10 @@ async def test_conditional_update_of_several_matches_is_refused(server: Server) 
     assert raised.value.status == 412
 
 
-@pytest.fixture
-async def chart(server: Server) -> Server:
-    """Six heart rates a day apart, one other code, one other patient."""
-    entries = [server.observation(f"h{day}", when=f"2024-03-0{day}T10:00:00Z") for day in range(1, 7)]
-    entries.append(server.observation("r1", code="9279-1", when="2024-03-02T10:00:00Z"))
-    entries.append(server.observation("o1", subject={"reference": f"Patient/{server.word}-other"}))
-    await server.client.update(server.patient("other"))
-    answers = await server.client.send_bundle([_put(item) for item in entries])
-    assert [answer.status for answer in answers] == [201] * 8
-    return server
-
-
-def _put(resource: Json, **request: Any) -> Json:
-    url = f"{resource['resourceType']}/{resource['id']}"
-    return {"request": {"method": "PUT", "url": url, **request}, "resource": resource}
-
-
-def _names(found: list[Json], server: Server) -> list[str]:
-    return [item["id"].removeprefix(f"{server.word}-") for item in found]
-
-
-async def test_search_by_patient_code_newest_first(chart: Server) -> None:
-    criteria = {"patient": f"{chart.word}-p", "code": f"{LOINC}|8867-4", "_sort": "-date", "_count": "2"}
-
-    newest = await chart.client.search("Observation", criteria, limit=2)
-
-    assert _names(newest, chart) == ["h6", "h5"]
-
-
-async def test_search_follows_every_page_once_and_in_order(chart: Server) -> None:
-    criteria = {"subject": f"Patient/{chart.word}-p", "code": "8867-4", "_sort": "date", "_count": "2"}
-
-    found = await chart.client.search("Observation", criteria)
-
-    assert _names(found, chart) == ["h1", "h2", "h3", "h4", "h5", "h6"]
-
-
-@pytest.mark.parametrize(
-    ("dates", "expected"),
-    [
-        (["2024-03-02"], ["h2", "r1"]),
-        (["ge2024-03-05"], ["h5", "h6"]),
-        (["gt2024-03-05"], ["h6"]),
-        (["lt2024-03-02"], ["h1"]),
-        (["le2024-03-01T10:00:00Z"], ["h1"]),
-        (["ge2024-03-03", "lt2024-03-05"], ["h3", "h4"]),
-        (["2024-03-01,2024-03-06"], ["h1", "h6"]),
-        (["sa2024-03-05"], ["h6"]),
-        (["eb2024-03-02"], ["h1"]),
-    ],
-)
-async def test_dates_compare_as_ranges(chart: Server, dates: list[str], expected: list[str]) -> None:
-    pairs = [("patient", f"{chart.word}-p"), *(("date", date) for date in dates)]
-
-    assert sorted(_names(await chart.client.search("Observation", pairs), chart)) == expected
-
-
-async def test_links_are_absolute(chart: Server) -> None:
-    response = await chart.ask("GET", f"Observation?patient={chart.word}-p&_count=1")
-
-    links = {link["relation"]: link["url"] for link in response.json()["link"]}
-    assert links["self"].startswith("http")
-    assert links["next"].startswith("http")
-
-
-async def test_search_by_post_finds_the_same(chart: Server) -> None:
-    response = await chart.ask("POST", "Observation/_search", data={"patient": f"{chart.word}-p", "code": "9279-1"})
-
-    found = [entry["resource"] for entry in response.json()["entry"]]
-    assert _names(found, chart) == ["r1"]
-
-
-async def test_the_total_counts_without_resources(chart: Server) -> None:
-    response = await chart.ask("GET", f"Observation?patient={chart.word}-p&_summary=count")
-
-    assert response.json()["total"] == 7
-    assert "entry" not in response.json()
-
-
-async def test_include_brings_the_patient(chart: Server) -> None:
-    criteria = {"_id": f"{chart.word}-h1", "_include": "Observation:subject"}
-
-    found = await chart.client.search("Observation", criteria)
-
-    assert [item["resourceType"] for item in found] == ["Observation", "Patient"]
-
-
-async def test_revinclude_brings_the_observations(chart: Server) -> None:
-    criteria = {"_id": f"{chart.word}-other", "_revinclude": "Observation:subject"}
-
-    found = await chart.client.search("Patient", criteria)
-
-    assert [item["resourceType"] for item in found] == ["Patient", "Observation"]
-
-
 async def test_a_batch_answers_each_entry_alone(server: Server) -> None:
     broken = {"resourceType": "Observation", "id": f"{server.word}-broken"}
 
-    answers = await server.client.send_bundle([_put(server.observation("ok")), _put(broken)])
+    answers = await server.client.send_bundle([server.put(server.observation("ok")), server.put(broken)])
 
     assert answers[0].status == 201
     assert answers[0].etag == 'W/"1"'
@@ -328,7 +149,7 @@ async def test_a_batch_answers_each_entry_alone(server: Server) -> None:
 
 async def test_a_batch_takes_raw_text_and_if_match(server: Server) -> None:
     text = msgspec.json.encode(server.observation("raw"))
-    stale = _put(server.patient(active=True), ifMatch='W/"9"')
+    stale = server.put(server.patient(active=True), ifMatch='W/"9"')
 
     raw = {"request": {"method": "PUT", "url": f"Observation/{server.word}-raw"}, "resource": msgspec.Raw(text)}
     answers = await server.client.send_bundle([raw, stale])
@@ -341,7 +162,7 @@ async def test_a_transaction_resolves_temporary_ids(server: Server) -> None:
     name = f"urn:uuid:{uuid.uuid4()}"
     device = {"resourceType": "Device", "identifier": [{"system": SYSTEM, "value": f"{server.word}-d"}]}
     first = {"fullUrl": name, "request": {"method": "POST", "url": "Device"}, "resource": device}
-    second = _put(server.observation("t", device={"reference": name}))
+    second = server.put(server.observation("t", device={"reference": name}))
 
     answers = await server.client.send_bundle([second, first], type="transaction")
 
@@ -360,7 +181,7 @@ async def test_a_transaction_creates_only_what_does_not_exist(server: Server) ->
         "resource": {"resourceType": "Patient", "identifier": [{"system": SYSTEM, "value": f"{server.word}-p"}]},
     }
 
-    observation = _put(server.observation("e", subject={"reference": name}))
+    observation = server.put(server.observation("e", subject={"reference": name}))
     answers = await server.client.send_bundle([known, observation], type="transaction")
 
     assert [answer.status for answer in answers] == [200, 201]
@@ -372,7 +193,9 @@ async def test_a_transaction_creates_only_what_does_not_exist(server: Server) ->
 async def test_a_failing_transaction_leaves_nothing(server: Server) -> None:
     broken = {"resourceType": "Observation", "id": f"{server.word}-broken"}
 
-    answers = await server.client.send_bundle([_put(server.observation("no")), _put(broken)], type="transaction")
+    answers = await server.client.send_bundle(
+        [server.put(server.observation("no")), server.put(broken)], type="transaction"
+    )
 
     assert {answer.status for answer in answers} <= {400, 422}
     assert answers[0].outcome is not None
