@@ -183,7 +183,7 @@ def user_add(
     password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
     with explained():
         repository = open_repository(settings_for(data_dir), Clock())
-        _wait(add_user(repository, name, password, role, tuple(ward or ())))
+        add_user(repository, name, password, role, ward)
 
 
 @setup_app.command("config")

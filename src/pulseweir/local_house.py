@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +14,7 @@ from pulseweir.clock import CLOCK_VARIABLE, Clock
 from pulseweir.ingest.hub.certificates import make_certificate
 from pulseweir.ingest.hub.registry import Registry
 from pulseweir.operations.conserve import Conservation, conserve, lag
+from pulseweir.operations.sums import Sums, add_up
 from pulseweir.pipeline import GROUPS, ROLES
 from pulseweir.settings import Settings, load_settings, to_environment
 from pulseweir.supervisor import Supervisor
@@ -111,13 +112,17 @@ class LocalHouse:
         directory = bus_directory(self.settings)
         return all(lag(directory, topic, group, self.settings.bus) == 0 for topic, group in GROUPS)
 
-    async def count(self, resource_type: str, **parameters: str) -> int:
-        """How many distinct resources of a type its FHIR service holds."""
-        fhir = self.fhir()
-        try:
-            return await fhir.count(resource_type, parameters)
-        finally:
-            await fhir.close()
+    async def sums(self, *, is_settled: bool, screen_seconds: Sequence[float] = (), **replayed: Any) -> Sums:
+        """Add up what this house holds now."""
+        peak = round(self.peak_resident_bytes / 1e6, 1)
+        return await add_up(
+            self.settings,
+            self.clock,
+            is_settled=is_settled,
+            screen_seconds=screen_seconds,
+            peak_rss_mb=peak,
+            **replayed,
+        )
 
     async def _watch_memory(self) -> None:
         while True:
@@ -151,6 +156,7 @@ def _with_free_ports(data_directory: Path, overrides: Mapping[str, Any]) -> dict
         },
         "fhir": {"port": fhir},
         "web": {"port": web},
+        "coordination": {"notices": {"public_url": f"http://127.0.0.1:{web}"}},
     }
     for key, value in overrides.items():
         values[key] = {**values.get(key, {}), **value} if isinstance(value, Mapping) else value

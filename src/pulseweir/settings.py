@@ -20,9 +20,25 @@ from pydantic_settings import (
 )
 
 from pulseweir.backends.bus.embedded import BusSettings
+from pulseweir.backends.lake import LakeSettings
 from pulseweir.errors import RefuseToStart
 from pulseweir.fhir_store.settings import FhirStoreSettings
+from pulseweir.hot_path.care_routing import CareRoutingSettings
+from pulseweir.hot_path.fhir_risk import FhirRiskSettings
+from pulseweir.hot_path.flag import FlagSettings
+from pulseweir.hot_path.risk_assessment import RiskAssessmentSettings
+from pulseweir.ingest.archive import ArchiveSettings
+from pulseweir.ingest.connector import ConnectorSettings
+from pulseweir.ingest.edge import EdgeSettings
 from pulseweir.ingest.hub.settings import HubSettings
+from pulseweir.ingest.identity import IdentitySettings
+from pulseweir.ingest.observation_writer import ObservationSettings
+from pulseweir.scoring.enrichment import EnrichmentSettings
+from pulseweir.scoring.windows import WindowSettings
+from pulseweir.warm_path.alert_settings import AlertSettings
+from pulseweir.warm_path.delivery import CoordinationSettings
+from pulseweir.warm_path.refresh import RefreshSettings
+from pulseweir.web.settings import WebSettings
 
 PREFIX = "PULSEWEIR_"
 SETTINGS_FILE = "pulseweir.toml"
@@ -48,8 +64,18 @@ class RepositorySettings(BaseModel):
     url: SecretStr | None = Field(None, description="SQLAlchemy address; none takes SQLite in the data directory.")
 
 
-class LakeSettings(BaseModel):
-    """The lake of steps 9 and 11."""
+class MappingSettings(BaseModel):
+    """The site's own mappings, for devices whose kind the catalog does not hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device_mapping_file: Path | None = Field(None, description="devicecontent.json of the site.")
+    fhir_mapping_file: Path | None = Field(None, description="fhirmapping.json of the site.")
+    catalog_dir: Path | None = Field(None, description="Folder of further catalog kinds; they replace equal names.")
+
+
+class LakeLocation(BaseModel):
+    """Where the lake of steps 9 and 11 lies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,7 +99,24 @@ class Settings(BaseSettings):
     hub: HubSettings = Field(default_factory=HubSettings)
     fhir: FhirServiceSettings = Field(default_factory=FhirServiceSettings)
     fhir_store: FhirStoreSettings = Field(default_factory=FhirStoreSettings)
+    lake_location: LakeLocation = Field(default_factory=LakeLocation)
     lake: LakeSettings = Field(default_factory=LakeSettings)
+    edge: EdgeSettings = Field(default_factory=EdgeSettings)
+    archive: ArchiveSettings = Field(default_factory=ArchiveSettings)
+    mappings: MappingSettings = Field(default_factory=MappingSettings)
+    connector: ConnectorSettings = Field(default_factory=ConnectorSettings)
+    identity: IdentitySettings = Field(default_factory=IdentitySettings)
+    observations: ObservationSettings = Field(default_factory=ObservationSettings)
+    enrichment: EnrichmentSettings = Field(default_factory=EnrichmentSettings)
+    windows: WindowSettings = Field(default_factory=WindowSettings)
+    flags: FlagSettings = Field(default_factory=FlagSettings)
+    risk_assessment: RiskAssessmentSettings = Field(default_factory=RiskAssessmentSettings)
+    fhir_risk: FhirRiskSettings = Field(default_factory=FhirRiskSettings)
+    care_routing: CareRoutingSettings = Field(default_factory=CareRoutingSettings)
+    alerts: AlertSettings = Field(default_factory=AlertSettings)
+    coordination: CoordinationSettings = Field(default_factory=CoordinationSettings)
+    refresh: RefreshSettings = Field(default_factory=RefreshSettings)
+    web: WebSettings = Field(default_factory=WebSettings)
     repository: RepositorySettings = Field(default_factory=RepositorySettings)
 
     @classmethod

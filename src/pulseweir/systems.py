@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
+from starlette.applications import Starlette
 
 from pulseweir.backends.bus.embedded import EmbeddedBus
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.backends.lake import Lake
 from pulseweir.backends.repository.store import Repository
 from pulseweir.clock import Clock
+from pulseweir.errors import RefuseToStart
 from pulseweir.fhir_store.storage import FhirStore
+from pulseweir.ingest.hub.hub import is_loopback
 from pulseweir.ingest.hub.registry import Registry
 from pulseweir.settings import Settings
+from pulseweir.web.settings import WebSettings
 
 
 def bus_directory(settings: Settings) -> Path:
@@ -50,7 +54,7 @@ def open_fhir_store(settings: Settings, clock: Clock) -> FhirStore:
 
 def open_lake(settings: Settings) -> Lake:
     """The lake."""
-    return Lake(settings.lake.url or str(settings.data_dir / "lake"))
+    return Lake(settings.lake_location.url or str(settings.data_dir / "lake"))
 
 
 def open_repository(settings: Settings, clock: Clock) -> Repository:
@@ -64,6 +68,30 @@ def open_repository(settings: Settings, clock: Clock) -> Repository:
         return Repository.open(settings.repository.url.get_secret_value(), clock)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Repository.open(f"sqlite:///{settings.data_dir.absolute() / 'repository.sqlite'}", clock)
+
+
+def pages_config(pages: Starlette, settings: WebSettings) -> uvicorn.Config:
+    """How the pages are served: no access log, because paths hold patient ids.
+
+    Raises:
+        RefuseToStart: The address is not loopback and there is no certificate.
+    """
+    if not settings.is_secure and not is_loopback(settings.address):
+        raise RefuseToStart(f"Pages on {settings.address} need TLS. Set web.certificate_file and web.private_key_file.")
+    return uvicorn.Config(
+        pages,
+        host=settings.address,
+        port=settings.port,
+        ssl_certfile=str(settings.certificate_file) if settings.certificate_file else None,
+        ssl_keyfile=str(settings.private_key_file) if settings.private_key_file else None,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
 
 
 class EmbeddedServer(uvicorn.Server):

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from pulseweir.records.identifiers import shard_of
 
 LARGEST_RECORD_BYTES = 1_000_000
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
+_SMALL_DICTIONARY = 256
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 
 def encode(table: pa.Table) -> bytes:
@@ -48,10 +49,13 @@ def cut(table: pa.Table, key_column: str, shard_count: int) -> Iterator[tuple[in
     shard_by_entry = np.array([shard_of(entry or "", shard_count) for entry in key.dictionary.to_pylist()] or [0])
     indices = pc.fill_null(key.indices, 0).to_numpy(zero_copy_only=False)
     shards = shard_by_entry[indices]
-    present = np.unique(shards)
-    for shard in present.tolist():
-        rows = table if len(present) == 1 else table.take(pa.array(np.flatnonzero(shards == shard)))
-        yield from ((shard, piece.num_rows, payload) for piece, payload in _pieces(rows))
+    order = np.argsort(shards, kind="stable")
+    rows = table.take(pa.array(order))
+    present, starts = np.unique(shards[order], return_index=True)
+    ends = [*starts[1:].tolist(), len(order)]
+    for shard, start, end in zip(present.tolist(), starts.tolist(), ends, strict=True):
+        pieces = _pieces(rows.slice(start, end - start))
+        yield from ((shard, piece.num_rows, payload) for piece, payload in pieces)
 
 
 def _pieces(table: pa.Table) -> Iterator[tuple[pa.Table, bytes]]:
@@ -76,7 +80,7 @@ def _compact(table: pa.Table) -> pa.Table:
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             column = table.column(index).combine_chunks()
-            if len(column.dictionary) > 2 * table.num_rows + 8:
+            if len(column.dictionary) > 2 * table.num_rows + _SMALL_DICTIONARY:
                 table = table.set_column(index, field, column.cast(field.type.value_type).dictionary_encode())
     return table
 

@@ -1,0 +1,256 @@
+"""The whole journey on one page: every worker, what it reads, what it calls, what it writes.
+
+::
+
+    role       step    worker              reads                 writes
+    hub        1–2     hub                 devices               device-messages
+    connector  3       archive             device-messages       the raw archive
+               4, 5ab  connector           device-messages       measurements            (asks FHIR who wore it)
+               5c      fhir-observations   measurements          Observations in FHIR
+    fhir       5       the embedded store, when no other FHIR service is named
+    scoring    6–8     enrichment          measurements          patient-measurements    (asks FHIR for the Patient)
+               9       lake                patient-measurements  the lake
+               10–11   scoring             patient-measurements  risk-scores             (reads history from the lake)
+               11a     lake-scores         risk-scores           the lake
+    output     12–14   record              risk-scores           the repository, alert-events
+               13      fhir-risk           risk-scores           RiskAssessments and Flags in FHIR
+               16      refresh             the repository        report tables
+               18      coordination        alert-events          alerts, outbox → channels, Tasks in FHIR
+    web        15, 17  pages               the repository, FHIR  what people decide
+
+Every worker runs in the one delivery loop (`worker.py`) and is a consumer group of its own: none waits for another.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import cached_property
+from typing import Any
+
+import uvicorn
+
+from pulseweir import systems
+from pulseweir.backends.bus.base import Bus
+from pulseweir.backends.fhir_client import FhirClient
+from pulseweir.backends.lake import Lake
+from pulseweir.backends.repository import Repository
+from pulseweir.clock import Clock
+from pulseweir.fhir_store.app import create_app as fhir_app
+from pulseweir.fhir_store.server import server_config
+from pulseweir.hot_path.fhir_risk import FhirRiskStage
+from pulseweir.hot_path.risk_output import RecordStage
+from pulseweir.ingest.archive import ArchiveStage
+from pulseweir.ingest.catalog import Mappings, catalog_directory
+from pulseweir.ingest.connector import ConnectorStage
+from pulseweir.ingest.hub.hub import Hub
+from pulseweir.ingest.identity import Identity
+from pulseweir.ingest.observation_writer import ObservationStage
+from pulseweir.scoring.engines.embedded import ScoringStage
+from pulseweir.scoring.enrichment import EnrichmentStage
+from pulseweir.scoring.lake_writer import LakeWriterStage
+from pulseweir.scoring.score_writer import ScoreWriterStage
+from pulseweir.settings import Settings
+from pulseweir.warm_path.care_team import CareTeamDesk
+from pulseweir.warm_path.coordination import CoordinationStage
+from pulseweir.warm_path.delivery import OutboxSender, open_channels
+from pulseweir.warm_path.refresh import ReportRefresh
+from pulseweir.web.app import create_app
+from pulseweir.worker import Stage, Worker
+
+GROUPS = (
+    ("device-messages", "archive"),
+    ("device-messages", "connector"),
+    ("measurements", "fhir-observations"),
+    ("measurements", "enrichment"),
+    ("patient-measurements", "lake"),
+    ("patient-measurements", "scoring"),
+    ("risk-scores", "lake-scores"),
+    ("risk-scores", "record"),
+    ("risk-scores", "fhir-risk"),
+    ("alert-events", "coordination"),
+)
+"""Every (topic, consumer group) of the journey, in its order."""
+
+Facts = dict[str, Any]
+
+
+class House:
+    """What the roles of one process share: settings, clock, opened systems, running workers."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.tasks: list[asyncio.Task[None]] = []
+        self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
+        self._closing: list[Callable[[], Awaitable[None]]] = []
+
+    @cached_property
+    def bus(self) -> Bus:
+        """The event bus."""
+        bus = systems.open_bus(self.settings)
+        self.on_close(bus.close)
+        return bus
+
+    @cached_property
+    def fhir(self) -> FhirClient:
+        """A client of the FHIR service."""
+        fhir = systems.open_fhir(self.settings)
+        self.on_close(fhir.close)
+        return fhir
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The lake."""
+        return systems.open_lake(self.settings)
+
+    @cached_property
+    def repository(self) -> Repository:
+        """The SQL repository."""
+        repository = systems.open_repository(self.settings, self.clock)
+
+        async def close() -> None:
+            await asyncio.to_thread(repository.close)
+
+        self.on_close(close)
+        return repository
+
+    async def work(self, stage: Stage) -> None:
+        """Run a stage as a member of its group."""
+        self.run(Worker(stage, self.bus, await self.bus.subscribe(stage.topic, stage.group)))
+
+    def run(self, worker: Worker) -> None:
+        """Run a worker until the house closes."""
+        task = asyncio.create_task(worker.run())
+        self._workers.append((worker, task))
+        self.tasks.append(task)
+
+    def loop(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something without end until the house closes, before what it uses is closed."""
+        task = asyncio.create_task(work)
+        self.watch(task)
+
+        async def close() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self.on_close(close)
+
+    async def serve(self, config: uvicorn.Config) -> int:
+        """Serve an application until the house closes; returns its port once it is open."""
+        server = systems.EmbeddedServer(config)
+        serving = await server.start()
+        self.watch(serving)
+
+        async def close() -> None:
+            server.should_exit = True
+            await asyncio.gather(serving, return_exceptions=True)
+
+        self.on_close(close)
+        return config.port
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """A server's task: this process ends when it fails."""
+        self.tasks.append(task)
+
+    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Call this when the house closes, after what was opened later."""
+        self._closing.append(close)
+
+    async def close(self) -> None:
+        """Commit what is in hand, then close everything, last opened first."""
+        for worker, _ in self._workers:
+            worker.stop()
+        await asyncio.gather(*(task for _, task in self._workers), return_exceptions=True)
+        for close in reversed(self._closing):
+            await close()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+async def hub(house: House) -> Facts:
+    """Steps 1–2: devices → device-messages."""
+    registry = systems.open_registry(house.settings, house.clock)
+    endpoint = Hub(house.bus, registry, house.settings.hub, house.clock)
+    await endpoint.start()
+    house.on_close(endpoint.stop)
+    house.watch(asyncio.create_task(endpoint.wait()))
+    return {name: getattr(endpoint, name) for name in ("mqtt_port", "mqtts_port", "http_port", "https_port")}
+
+
+async def connector(house: House) -> Facts:
+    """Steps 3–5: device-messages → the archive, measurements, Observations."""
+    site = house.settings.mappings
+    catalogs = [catalog_directory(), *([site.catalog_dir] if site.catalog_dir else [])]
+    mappings = Mappings.load(catalogs, site.device_mapping_file, site.fhir_mapping_file)
+    identity = Identity(house.fhir, house.settings.identity)
+    messages = await house.bus.subscribe(ConnectorStage.topic, ConnectorStage.group)
+    normalize = ConnectorStage(mappings, identity, messages.seen_before, house.settings.connector)
+
+    archive = ArchiveStage(house.settings.data_dir / "archive", house.settings.archive)
+
+    async def close() -> None:
+        await asyncio.to_thread(archive.close)
+
+    house.on_close(close)
+    await house.work(archive)
+    house.run(Worker(normalize, house.bus, messages))
+    await house.work(ObservationStage(house.fhir, mappings, identity, house.settings.observations))
+    return {}
+
+
+async def fhir(house: House) -> Facts:
+    """Step 5: the embedded FHIR service; nothing when another one is named."""
+    if house.settings.fhir.base_url is not None:
+        return {"base_url": house.settings.fhir.base_url}
+    store = systems.open_fhir_store(house.settings, house.clock)
+
+    async def close() -> None:
+        await asyncio.to_thread(store.close)
+
+    house.on_close(close)
+    return {"port": await house.serve(server_config(fhir_app(store), "127.0.0.1", house.settings.fhir.port))}
+
+
+async def scoring(house: House) -> Facts:
+    """Steps 6–11: measurements → patient-measurements, the lake, risk-scores."""
+    settings = house.settings
+
+    await house.work(EnrichmentStage(house.fhir, settings.enrichment))
+    await house.work(LakeWriterStage(house.lake, settings.lake))
+    await house.work(ScoringStage(house.lake, house.clock, settings.windows))
+    await house.work(ScoreWriterStage(house.lake, settings.lake))
+    return {}
+
+
+async def output(house: House) -> Facts:
+    """Steps 12–14, 16, 18: risk-scores → the repository, FHIR, alerts, channels."""
+    settings, repository, fhir = house.settings, house.repository, house.fhir
+    sender = OutboxSender(repository, fhir, open_channels(settings.coordination), settings.coordination)
+    house.on_close(sender.close)
+
+    await house.work(RecordStage(repository, house.bus, settings.flags, settings.care_routing))
+    await house.work(
+        FhirRiskStage(repository, fhir, settings.fhir_risk, settings.risk_assessment, settings.care_routing)
+    )
+    await house.work(CoordinationStage(repository, house.bus, settings.alerts, settings.coordination.notices))
+    house.loop(sender.run())
+    house.loop(ReportRefresh(repository, settings.refresh).run())
+    return {}
+
+
+async def web(house: House) -> Facts:
+    """Steps 15 and 17: the repository and FHIR → screens; what people decide → the repository."""
+    settings = house.settings
+    desk = CareTeamDesk(house.repository, settings.alerts, settings.coordination.notices)
+    refresh = ReportRefresh(house.repository, settings.refresh)
+    pages = create_app(house.repository, house.fhir, house.clock, settings.web, desk=desk, refresh=refresh)
+    return {"port": await house.serve(systems.pages_config(pages, settings.web))}
+
+
+ROLES: dict[str, Callable[[House], Awaitable[Facts]]] = {
+    "hub": hub,
+    "connector": connector,
+    "fhir": fhir,
+    "scoring": scoring,
+    "output": output,
+    "web": web,
+}
+"""What each role starts, in the order of the journey; each returns what it says about itself when ready."""
