@@ -15,12 +15,14 @@ from patient_measurements import HOUR, MINUTE, SECOND, Reading, StillClock, by_s
 from pulseweir.backends.lake import PATIENT_MEASUREMENTS, Lake
 from pulseweir.records.topics import RISK_SCORES, SCHEMAS
 from pulseweir.scoring.engines.embedded import ScoringStage
+from pulseweir.scoring.windows import WindowSettings
 
 Scores = list[dict[str, Any]]
 Engine = Callable[
     [Path, Sequence[Sequence[Reading]], frozenset[int]], Coroutine[Any, Any, tuple[Scores, dict[str, int]]]
 ]
 NOW = 4 * HOUR
+AT_ONCE = WindowSettings(batch_seconds=0)
 
 
 async def embedded(
@@ -28,7 +30,7 @@ async def embedded(
 ) -> tuple[Scores, dict[str, int]]:
     """Run the embedded engine over batches, restarted from its snapshots after some, then let time pass."""
     lake = Lake(str(root))
-    stage = ScoringStage(lake, StillClock(instant=NOW))
+    stage = ScoringStage(lake, StillClock(instant=NOW), AT_ONCE)
     rows: Scores = []
     tallies: dict[str, int] = {}
     for number, batch in enumerate(batches):
@@ -44,7 +46,7 @@ async def embedded(
 
 
 def _restarted(stage: ScoringStage, lake: Lake, now: int) -> ScoringStage:
-    fresh = ScoringStage(lake, StillClock(instant=now))
+    fresh = ScoringStage(lake, StillClock(instant=now), AT_ONCE)
     for shard, snapshot in stage.snapshots().items():
         fresh.assigned(shard, snapshot)
     return fresh

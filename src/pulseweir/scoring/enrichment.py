@@ -14,6 +14,7 @@ from pulseweir.records.codes import VITAL_BY_LOINC
 from pulseweir.records.topics import PATIENT_MEASUREMENT_SCHEMA, PATIENT_MEASUREMENTS
 from pulseweir.scoring.intake import coded
 from pulseweir.scoring.models.news2 import CONSCIOUSNESS
+from pulseweir.scoring.pace import Pace
 from pulseweir.scoring.patient_context import ContextCache, PatientContext
 from pulseweir.scoring.quality import (
     FUTURE,
@@ -42,6 +43,7 @@ class EnrichmentSettings(BaseModel):
     context_wait_seconds: float = Field(
         2, ge=0, description="A patient never seen before is waited for at most so long"
     )
+    batch_seconds: float = Field(0.05, ge=0, description="Measurements are taken in at most once in so long")
 
 
 class EnrichmentStage(Stage):
@@ -53,12 +55,14 @@ class EnrichmentStage(Stage):
 
     def __init__(self, fhir: FhirClient, settings: EnrichmentSettings | None = None) -> None:
         settings = settings or EnrichmentSettings()
+        self._pace = Pace(settings.batch_seconds)
         self._cache = ContextCache(
             fhir, keep_seconds=settings.context_keep_seconds, wait_seconds=settings.context_wait_seconds
         )
 
     async def handle(self, tables: Mapping[int, pa.Table]) -> Handled:
         """Enrich the rows that have a code; the others are tallied and end here."""
+        await self._pace.wait()
         rows = pa.concat_tables([table.replace_schema_metadata(None) for table in tables.values()])
         meant = rows.filter(pc.is_valid(rows["code"]))
         handled = Handled()

@@ -14,7 +14,7 @@ from pulseweir.records.codes import VITALS
 from pulseweir.scoring.fitting import Trends, fit_trends
 from pulseweir.scoring.models.news2 import News2Inputs
 from pulseweir.scoring.quality import IMPOSSIBLE, VITAL_INDEX, flat_lines, usable
-from pulseweir.scoring.shard_state import Rows
+from pulseweir.scoring.shard_state import Context, Rows
 from pulseweir.scoring.windows import MICROSECONDS, Panes, WindowSettings
 
 Integers = npt.NDArray[np.int64]
@@ -132,13 +132,13 @@ def lay_out(who: Integers, readings: Rows, arterial: Marks, settings: WindowSett
     return Bench(who, readings, marks, flat)
 
 
-def evaluate(bench: Bench, subjects: Subjects, scales: Sequence[int], settings: WindowSettings) -> Evaluation:
+def evaluate(bench: Bench, subjects: Subjects, contexts: Sequence[Context], settings: WindowSettings) -> Evaluation:
     """Find the value of every vital at the end of every window.
 
     Args:
         bench: From `lay_out`.
         subjects: Each window must hold at least one seen reading of the bench.
-        scales: SpO2 scale of each context, by its place.
+        contexts: What the readings' contexts are places in.
         settings: Of the windows.
     """
     ends = (subjects.number + 1) * settings.window
@@ -153,7 +153,8 @@ def evaluate(bench: Bench, subjects: Subjects, scales: Sequence[int], settings: 
     place = np.where(fresh | stale, best, np.where((other >= 0) & recent, other, -1))
     number = np.where(fresh, bench.readings["number"][place], np.nan)
     within = _own_readings(bench, subjects, settings)
-    context = _contexts(bench, subjects, ends)
+    context = _contexts(bench, subjects, ends, contexts)
+    scales = np.array([*(one.spo2_scale for one in contexts), 1], np.int64)
     return Evaluation(
         place,
         fresh,
@@ -165,7 +166,7 @@ def evaluate(bench: Bench, subjects: Subjects, scales: Sequence[int], settings: 
         within.newest_arrived,
         within.backfill,
         context,
-        _model_inputs(number, fresh, bench.readings["occurred"][place], np.array([*scales, 1], np.int64)[context]),
+        _model_inputs(number, fresh, bench.readings["occurred"][place], scales[context]),
     )
 
 
@@ -233,13 +234,14 @@ def is_backfill(readings: Rows, settings: WindowSettings) -> Marks:
     return old
 
 
-def _contexts(bench: Bench, subjects: Subjects, ends: Integers) -> Integers:
+def _contexts(bench: Bench, subjects: Subjects, ends: Integers, contexts: Sequence[Context]) -> Integers:
     """The newest context known at each window's end."""
     known = np.flatnonzero(bench.readings["context"] >= 0)
     if not len(known):
         return np.full(len(ends), -1, np.int64)
     occurred = bench.readings["occurred"][known]
-    order = np.lexsort((bench.readings["context"][known], occurred, bench.who[known]))
+    version = np.array([one.version for one in contexts], np.int64)[bench.readings["context"][known]]
+    order = np.lexsort((version, occurred, bench.who[known]))
     known, occurred = known[order], occurred[order]
     origin = int(min(occurred.min(), ends.min(initial=2**60)))
     span = int(max(occurred.max(), ends.max(initial=0))) - origin + 2

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from pulseweir.backends.lake import PATIENT_MEASUREMENTS, Lake, LakeSettings, Table
 from pulseweir.records import topics
+from pulseweir.scoring.pace import Pace
 from pulseweir.worker import Handled, Stage
 
 GROUP = "lake"
@@ -45,8 +46,7 @@ class Appender:
 
     def __init__(self, lake: Lake, table: Table, writer: str, settings: LakeSettings) -> None:
         self._lake, self._table, self._writer = lake, table, writer
-        self._interval_seconds = settings.commit_seconds
-        self._not_before = float("-inf")
+        self._pace = Pace(settings.commit_seconds)
 
     async def append(self, rows: pa.Table) -> int:
         """Append rows once it is time; returns how many were new.
@@ -54,7 +54,5 @@ class Appender:
         Raises:
             LakeUnavailable: Nothing was appended.
         """
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(max(0.0, self._not_before - loop.time()))
-        self._not_before = loop.time() + self._interval_seconds
+        await self._pace.wait()
         return await asyncio.to_thread(self._lake.append, self._table, rows, self._writer)

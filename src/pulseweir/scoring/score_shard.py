@@ -246,8 +246,7 @@ class _Desk:
         return np.maximum(self._live_at + interval, np.where(backfill, self._touched_at + quiet, -NEVER))
 
     def _scored(self, bench: Bench, subjects: Subjects) -> Scored:
-        scales = [context.spo2_scale for context in self._contexts]
-        evaluation = evaluate(bench, subjects, scales, self._settings)
+        evaluation = evaluate(bench, subjects, list(self._contexts), self._settings)
         scores = score_many(evaluation.inputs)
         return Scored(bench, subjects, evaluation, scores, self._names, self._sources, self._contexts)
 

@@ -94,7 +94,7 @@ def ward() -> Ward:
 @pytest.fixture
 async def stage(ward: Ward) -> AsyncIterator[EnrichmentStage]:
     fhir = FhirClient("http://fhir.test/", transport=httpx.MockTransport(ward))
-    one = EnrichmentStage(fhir, EnrichmentSettings(context_wait_seconds=0.05))
+    one = EnrichmentStage(fhir, EnrichmentSettings(context_wait_seconds=0.05, batch_seconds=0))
     yield one
     await one.close()
     await fhir.close()

@@ -14,6 +14,7 @@ from pulseweir.records import topics
 from pulseweir.records.topics import PATIENT_MEASUREMENT_SCHEMA, RISK_SCORES
 from pulseweir.scoring.history import read_history
 from pulseweir.scoring.models.news2 import MODEL
+from pulseweir.scoring.pace import Pace
 from pulseweir.scoring.score_shard import ScoredShard, Wanted, score_shard
 from pulseweir.scoring.shard_state import ShardState, joined, share
 from pulseweir.scoring.windows import WindowSettings
@@ -40,12 +41,14 @@ class ScoringStage(Stage):
     def __init__(self, lake: Lake, clock: Clock, settings: WindowSettings | None = None) -> None:
         self._lake, self._clock = lake, clock
         self._settings = settings or WindowSettings()
+        self._pace = Pace(self._settings.batch_seconds)
         self._state = ShardState()
         self._shard_of: dict[str, int] = {}
         self._snapshots: dict[int, bytes] = {}
 
     async def handle(self, tables: Mapping[int, pa.Table]) -> Handled:
         """Score the rows; every row is tallied."""
+        await self._pace.wait()
         for shard, table in tables.items():
             self._shard_of |= dict.fromkeys(pc.unique(table["patient_id"]).to_pylist(), shard)
             self._snapshots.pop(shard, None)
