@@ -103,5 +103,5 @@ def rationale(parts: Sequence[Contribution], missing: Sequence[str], stale: Sequ
 
 def unknown(missing: Sequence[str], stale: Sequence[str]) -> str:
     """What was not known when a score was made; empty when all was."""
-    named = (("Missing", missing), ("Stale", stale))
+    named = (("Missing", [name for name in missing if name not in stale]), ("Stale", stale))
     return " ".join(f"{word}: {', '.join(map(parameter_title, names))}." for word, names in named if names)
