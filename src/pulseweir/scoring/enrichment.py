@@ -43,7 +43,7 @@ class EnrichmentSettings(BaseModel):
     context_wait_seconds: float = Field(
         2, ge=0, description="A patient never seen before is waited for at most so long"
     )
-    batch_seconds: float = Field(0.05, ge=0, description="Measurements are taken in at most once in so long")
+    batch_seconds: float = Field(0.1, ge=0, description="Measurements are taken in at most once in so long")
 
 
 class EnrichmentStage(Stage):

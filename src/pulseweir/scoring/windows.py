@@ -34,7 +34,7 @@ class WindowSettings(BaseModel):
     quiet_seconds: float = Field(2, ge=0, description="A patient without measurements for so long is quiet")
     backfill_after_seconds: int = Field(900, gt=0, description="Older on arrival is backfill: scored, never an alert")
     live_seconds: float = Field(1, gt=0, description="At most one live row a patient in so long")
-    batch_seconds: float = Field(0.05, ge=0, description="Measurements are taken in at most once in so long")
+    batch_seconds: float = Field(0.1, ge=0, description="Measurements are taken in at most once in so long")
     forget_after_seconds: int = Field(86_400, gt=0, description="A patient silent for so long leaves the state")
 
     @field_validator("window_seconds")
