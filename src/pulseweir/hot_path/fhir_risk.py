@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pulseweir.backends.bus.base import Outcome, SetAside
 from pulseweir.backends.fhir_client import BundleAnswer, FhirClient
 from pulseweir.backends.repository import Repository, Transaction, flags, scores
-from pulseweir.backends.repository.rows import FlagRow, ScoreRow
+from pulseweir.backends.repository.rows import FlagRow, RecordedWindow
 from pulseweir.errors import FhirRefused, RetryLater
 from pulseweir.hot_path.care_routing import CareRoutingSettings, refresh_care_teams
 from pulseweir.hot_path.flag import SEVERITY
@@ -69,7 +69,7 @@ class _Plan:
 
     rows: list[_Row]
     flags: dict[str, FlagRow]
-    evidence: dict[str, list[ScoreRow]]
+    evidence: dict[str, list[RecordedWindow]]
     never_written: list[FlagRow]
 
 
@@ -129,12 +129,12 @@ class FhirRiskStage(Stage):
             await refresh_care_teams(self._fhir, self._repository)
         return None
 
-    async def _wait_until_recorded(self, windows: Sequence[ScoredWindow]) -> dict[WindowKey, ScoreRow]:
+    async def _wait_until_recorded(self, windows: Sequence[ScoredWindow]) -> dict[WindowKey, RecordedWindow]:
         keys = list({window.key for window in windows})
         finals = [window for window in windows if window.is_final]
         deadline = time.monotonic() + self._settings.record_wait_seconds
         while True:
-            stored = await self._repository.read(scores.windows, keys)
+            stored = await self._repository.read(scores.recorded, keys)
             if all(_is_recorded(window, stored) for window in finals):
                 return stored
             if time.monotonic() >= deadline:
@@ -142,7 +142,7 @@ class FhirRiskStage(Stage):
             await asyncio.sleep(_RECORD_POLL_SECONDS)
 
     def _choose(
-        self, rows: Iterable[_Row], stored: Mapping[WindowKey, ScoreRow], outcome: Outcome
+        self, rows: Iterable[_Row], stored: Mapping[WindowKey, RecordedWindow], outcome: Outcome
     ) -> tuple[list[_Row], dict[tuple[str, str], int]]:
         """The rows to write: finals that nothing has replaced, and live rows whose band has risen.
 
@@ -172,7 +172,7 @@ class FhirRiskStage(Stage):
             await self._fhir.update(model_device(model, version))
             self._devices.add((model, version))
 
-    def _plan(self, transaction: Transaction, rows: list[_Row], stored: Mapping[WindowKey, ScoreRow]) -> _Plan:
+    def _plan(self, transaction: Transaction, rows: list[_Row], stored: Mapping[WindowKey, RecordedWindow]) -> _Plan:
         patients = sorted({row.window.patient_id for row in rows if row.window.is_final})
         linked = {known.flag_id for row in rows if (known := stored.get(row.window.key)) and known.flag_id}
         changed = flags.by_id(transaction, sorted(linked))
@@ -248,7 +248,7 @@ def _mark(transaction: Transaction, written: Sequence[FlagRow]) -> None:
     flags.mark_written(transaction, [(flag.flag_id, flag.change) for flag in written])
 
 
-def _is_recorded(window: ScoredWindow, stored: Mapping[WindowKey, ScoreRow]) -> bool:
+def _is_recorded(window: ScoredWindow, stored: Mapping[WindowKey, RecordedWindow]) -> bool:
     known = stored.get(window.key)
     if known is None:
         return False
@@ -257,7 +257,7 @@ def _is_recorded(window: ScoredWindow, stored: Mapping[WindowKey, ScoreRow]) -> 
     return known.scored_at >= window.scored_at
 
 
-def _same_revision(window: ScoredWindow, known: ScoreRow) -> bool:
+def _same_revision(window: ScoredWindow, known: RecordedWindow) -> bool:
     return (known.model_version, known.revision) == (window.model_version, window.revision)
 
 

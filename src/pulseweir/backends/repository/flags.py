@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import Column, ColumnElement, Integer, bindparam, func, or_, select, update
 
 from pulseweir.backends.repository import changes
 from pulseweir.backends.repository.rows import FlagRow
@@ -114,10 +114,7 @@ def unwritten(transaction: Transaction, *, limit: int) -> list[FlagRow]:
 
 def mark_written(transaction: Transaction, written: Iterable[tuple[str, int]]) -> None:
     """Remember the change of each Flag that the FHIR service now holds; an older one changes nothing."""
-    for flag_id, change in written:
-        transaction.execute(
-            update(FLAG).where(FLAG.c.flag_id == flag_id, FLAG.c.change_written < change).values(change_written=change)
-        )
+    _mark(transaction, FLAG.c.change_written, written)
 
 
 def unpublished(transaction: Transaction, *, limit: int = 1_000) -> list[FlagRow]:
@@ -133,12 +130,7 @@ def unpublished(transaction: Transaction, *, limit: int = 1_000) -> list[FlagRow
 
 def mark_published(transaction: Transaction, published: Iterable[tuple[str, int]]) -> None:
     """Remember the change of each Flag that is on the bus; an older one changes nothing."""
-    for flag_id, change in published:
-        transaction.execute(
-            update(FLAG)
-            .where(FLAG.c.flag_id == flag_id, FLAG.c.change_published < change)
-            .values(change_published=change)
-        )
+    _mark(transaction, FLAG.c.change_published, published)
 
 
 def count_open(transaction: Transaction) -> dict[str, int]:
@@ -150,3 +142,11 @@ def count_open(transaction: Transaction) -> dict[str, int]:
 def _rows(transaction: Transaction, *conditions: ColumnElement[bool]) -> list[FlagRow]:
     query = select(*changes.columns(FlagRow, FLAG)).where(*conditions).order_by(FLAG.c.start_at.desc(), FLAG.c.flag_id)
     return changes.typed(FlagRow, transaction.execute(query))
+
+
+def _mark(transaction: Transaction, column: Column[int], marks: Iterable[tuple[str, int]]) -> None:
+    rows = [{"marked_flag": flag_id, "marked_change": change} for flag_id, change in marks]
+    if rows:
+        change = bindparam("marked_change", type_=Integer)
+        statement = update(FLAG).where(FLAG.c.flag_id == bindparam("marked_flag"), column < change)
+        transaction.execute(statement.values({column.name: change}), rows)

@@ -70,6 +70,20 @@ class ScorePoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedWindow:
+    """Which revision of a window is stored, and the Flag it is linked to."""
+
+    patient_id: str
+    model: str
+    window_start: int
+    window_end: int
+    model_version: str
+    revision: int
+    scored_at: int
+    flag_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WindowRow:
     """What judging a final window needs, and the Flag it is linked to."""
 

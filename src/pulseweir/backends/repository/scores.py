@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Table, and_, select, tuple_, update
+from sqlalchemy import ColumnElement, Table, bindparam, select, tuple_, update
 
 from pulseweir.backends.repository import changes
-from pulseweir.backends.repository.rows import LiveRow, ScorePoint, ScoreRow, WindowRow
+from pulseweir.backends.repository.rows import LiveRow, RecordedWindow, ScorePoint, ScoreRow, WindowRow
 from pulseweir.backends.repository.schema import LIVE_ROW, SCORE
 from pulseweir.backends.repository.store import Transaction
 
@@ -17,9 +17,10 @@ WindowKey = tuple[str, str, int, int]
 
 _CHUNK = 400
 _AnyRow = TypeVar("_AnyRow", ScoreRow, LiveRow)
+_Window = TypeVar("_Window", ScoreRow, RecordedWindow)
 
 
-def key_of(row: ScoreRow) -> WindowKey:
+def key_of(row: ScoreRow | RecordedWindow) -> WindowKey:
     """What a row of `score` is about."""
     return (row.patient_id, row.model, row.window_start, row.window_end)
 
@@ -100,13 +101,12 @@ def recent_points(
 
 def windows(transaction: Transaction, keys: Sequence[WindowKey]) -> dict[WindowKey, ScoreRow]:
     """The stored rows of these windows."""
-    found: dict[WindowKey, ScoreRow] = {}
-    identity = tuple_(SCORE.c.patient_id, SCORE.c.model, SCORE.c.window_start, SCORE.c.window_end)
-    for first in range(0, len(keys), _CHUNK):
-        query = select(*changes.columns(ScoreRow, SCORE)).where(identity.in_(keys[first : first + _CHUNK]))
-        for row in changes.typed(ScoreRow, transaction.execute(query)):
-            found[key_of(row)] = row
-    return found
+    return {key_of(row): row for row in _of_windows(transaction, ScoreRow, keys)}
+
+
+def recorded(transaction: Transaction, keys: Sequence[WindowKey]) -> dict[WindowKey, RecordedWindow]:
+    """Which revisions of these windows are stored."""
+    return {key_of(row): row for row in _of_windows(transaction, RecordedWindow, keys)}
 
 
 def windows_ending_from(transaction: Transaction, patient_id: str, model: str, end: int) -> list[WindowRow]:
@@ -117,7 +117,7 @@ def windows_ending_from(transaction: Transaction, patient_id: str, model: str, e
     return changes.typed(WindowRow, transaction.execute(query.order_by(SCORE.c.window_end, SCORE.c.window_start)))
 
 
-def is_newer(row: ScoreRow, stored: ScoreRow) -> bool:
+def is_newer(row: ScoreRow, stored: ScoreRow | RecordedWindow) -> bool:
     """Whether a row replaces the stored one of the same window: a later revision, or a later model version."""
     if row.model_version != stored.model_version:
         return row.scored_at > stored.scored_at
@@ -131,7 +131,7 @@ def newer_scores(transaction: Transaction, rows: Iterable[ScoreRow]) -> list[Sco
         known = newest.get(key_of(row))
         if known is None or is_newer(row, known):
             newest[key_of(row)] = row
-    stored = windows(transaction, list(newest))
+    stored = recorded(transaction, list(newest))
     return [row for key, row in newest.items() if key not in stored or is_newer(row, stored[key])]
 
 
@@ -168,30 +168,42 @@ def save_live(transaction: Transaction, rows: Iterable[LiveRow]) -> list[LiveRow
 
 def link_windows(transaction: Transaction, links: Iterable[tuple[WindowKey, str | None]]) -> None:
     """Write which Flag each window belongs to."""
-    for (patient_id, model, start, end), flag_id in links:
-        transaction.execute(
-            update(SCORE)
-            .where(
-                and_(
-                    SCORE.c.patient_id == patient_id,
-                    SCORE.c.model == model,
-                    SCORE.c.window_start == start,
-                    SCORE.c.window_end == end,
-                )
-            )
-            .values(flag_id=flag_id)
-        )
+    rows = [
+        {"of_patient": patient_id, "of_model": model, "of_start": start, "of_end": end, "linked_flag": flag_id}
+        for (patient_id, model, start, end), flag_id in links
+    ]
+    if not rows:
+        return
+    statement = update(SCORE).where(
+        SCORE.c.patient_id == bindparam("of_patient"),
+        SCORE.c.model == bindparam("of_model"),
+        SCORE.c.window_start == bindparam("of_start"),
+        SCORE.c.window_end == bindparam("of_end"),
+    )
+    transaction.execute(statement.values(flag_id=bindparam("linked_flag")), rows)
 
 
-def windows_of_flags(transaction: Transaction, flag_ids: Sequence[str]) -> dict[str, list[ScoreRow]]:
+def windows_of_flags(transaction: Transaction, flag_ids: Sequence[str]) -> dict[str, list[RecordedWindow]]:
     """The windows linked to each Flag, in order."""
-    linked: dict[str, list[ScoreRow]] = {}
+    linked: dict[str, list[RecordedWindow]] = {}
     for first in range(0, len(flag_ids), _CHUNK):
-        query = select(*changes.columns(ScoreRow, SCORE)).where(SCORE.c.flag_id.in_(flag_ids[first : first + _CHUNK]))
-        for row in changes.typed(ScoreRow, transaction.execute(query.order_by(SCORE.c.window_start))):
+        query = select(*changes.columns(RecordedWindow, SCORE)).where(
+            SCORE.c.flag_id.in_(flag_ids[first : first + _CHUNK])
+        )
+        ordered = query.order_by(SCORE.c.window_start, SCORE.c.window_end)
+        for row in changes.typed(RecordedWindow, transaction.execute(ordered)):
             if row.flag_id is not None:
                 linked.setdefault(row.flag_id, []).append(row)
     return linked
+
+
+def _of_windows(transaction: Transaction, kind: type[_Window], keys: Sequence[WindowKey]) -> list[_Window]:
+    identity = tuple_(SCORE.c.patient_id, SCORE.c.model, SCORE.c.window_start, SCORE.c.window_end)
+    found: list[_Window] = []
+    for first in range(0, len(keys), _CHUNK):
+        query = select(*changes.columns(kind, SCORE)).where(identity.in_(keys[first : first + _CHUNK]))
+        found += changes.typed(kind, transaction.execute(query))
+    return found
 
 
 def _save(transaction: Transaction, table: Table, rows: Sequence[_AnyRow]) -> list[_AnyRow]:
