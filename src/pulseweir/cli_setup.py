@@ -26,6 +26,7 @@ DeviceId = Annotated[str, typer.Argument(help="Id of the device; case-sensitive.
 Kind = Annotated[str, typer.Option(help="Catalog kind, such as bedside-monitor; none takes the site's mapping.")]
 DeviceMappingFile = Annotated[Path, typer.Option("--device-mapping", help="devicecontent.json")]
 FhirMappingFile = Annotated[Path, typer.Option("--fhir-mapping", help="fhirmapping.json")]
+MessageFiles = Annotated[list[Path], typer.Option("--message", help="A message: a body, or the hub's envelope.")]
 _DAY_SECONDS = 86_400
 
 
@@ -142,31 +143,50 @@ def device_assign(
 @mapping_app.command("check")
 def mapping_check(device_mapping: DeviceMappingFile, fhir_mapping: FhirMappingFile, as_json: AsJson = False) -> None:
     """Are both files valid, and do they agree? Exit 1 with a list of faults and remedies when not."""
-    from pulseweir.mapping import check
+    from pulseweir.operations.mapping_files import check_files
 
     with explained():
-        findings = check(device_mapping, fhir_mapping)
+        findings = check_files(device_mapping, fhir_mapping)
     if as_json:
         print_json(findings)
     else:
-        print_rows(findings, ("severity", "file", "place", "message"))
+        print_rows(findings, ("severity", "rule", "place", "message"))
     end(FINDINGS if findings else 0)
 
 
 @mapping_app.command("test")
 def mapping_test(
-    device_mapping: DeviceMappingFile,
-    fhir_mapping: FhirMappingFile,
-    message: Annotated[list[Path], typer.Option("--message", help="A message as the hub's envelope or as a body.")],
+    device_mapping: DeviceMappingFile, fhir_mapping: FhirMappingFile, message: MessageFiles, as_json: AsJson = False
 ) -> None:
-    """Messages in; measurements, Observations and rejects out, as JSON. Exit 1 when one is rejected."""
-    from pulseweir.mapping import dry_run
+    """Messages in; measurements, Observations, warnings and errors out. Exit 1 when a message is rejected."""
+    from pulseweir.operations.mapping_files import try_files
 
     with explained():
-        bodies = [path.read_bytes() for path in message]
-        report = msgspec.to_builtins(dry_run(device_mapping, fhir_mapping, bodies))
-    print_json(report)
-    end(FINDINGS if any(answer.get("rejected") for answer in report) else 0)
+        report = try_files(device_mapping, fhir_mapping, message)
+    if as_json:
+        print_json(report)
+    else:
+        for path, answer in zip(message, report, strict=True):
+            typer.echo(f"{path}: {answer['error']['message'] if answer['error'] else 'accepted'}")
+            print_rows(answer["measurements"], ("type", "device_id", "occurred_at", "properties"))
+            typer.echo("\n".join([f"{len(answer['observations'])} Observations", *answer["warnings"]]))
+    end(FINDINGS if any(answer["error"] for answer in report) else 0)
+
+
+@mapping_app.command("explain")
+def mapping_explain(device_mapping: DeviceMappingFile, message: MessageFiles, as_json: AsJson = False) -> None:
+    """Why each template did or did not match each message; never shows a value. Exit 1 when none matched."""
+    from pulseweir.operations.mapping_files import explain_files
+
+    with explained():
+        report = explain_files(device_mapping, message)
+    if as_json:
+        print_json(report)
+    else:
+        for path, templates in zip(message, report, strict=True):
+            typer.echo(f"{path}:")
+            print_rows(templates, ("template", "type", "matches", "expression", "error"))
+    end(0 if all(any(one["matches"] for one in templates) for templates in report) else FINDINGS)
 
 
 @user_app.command("add")

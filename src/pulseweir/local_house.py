@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import httpx
+
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.clock import CLOCK_VARIABLE, Clock
 from pulseweir.ingest.hub.certificates import make_certificate
@@ -16,11 +18,13 @@ from pulseweir.ingest.hub.registry import Registry
 from pulseweir.operations.conserve import Conservation, conserve, lag
 from pulseweir.operations.sums import Sums, add_up
 from pulseweir.pipeline import GROUPS, ROLES
+from pulseweir.run_files import read_ready
 from pulseweir.settings import Settings, load_settings, to_environment
 from pulseweir.supervisor import Supervisor
 from pulseweir.systems import bus_directory, open_fhir, open_registry
 
 _LOOK_SECONDS = 0.1
+_CALM_LOOKS = 4
 
 
 @dataclass(slots=True)
@@ -97,20 +101,33 @@ class LocalHouse:
         return conserve(bus_directory(self.settings), self.settings.bus)
 
     async def settle(self, wait_seconds: float) -> bool:
-        """Wait until every group has dealt with every row; False when that took longer than allowed."""
+        """Wait until every group has dealt with every row and every window has closed; False when that took longer."""
         deadline = asyncio.get_running_loop().time() + wait_seconds
         calm = 0
         while asyncio.get_running_loop().time() < deadline:
             calm = calm + 1 if await asyncio.to_thread(self._is_settled) else 0
-            # Twice in a row: a row may be between two topics at the first look.
-            if calm == 2:
+            # More than once in a row: a row may be between two topics at the first look.
+            if calm == _CALM_LOOKS:
                 return True
             await asyncio.sleep(_LOOK_SECONDS)
         return False
 
     def _is_settled(self) -> bool:
         directory = bus_directory(self.settings)
-        return all(lag(directory, topic, group, self.settings.bus) == 0 for topic, group in GROUPS)
+        if any(lag(directory, topic, group, self.settings.bus) for topic, group in GROUPS):
+            return False
+        return self._windows_open() == 0
+
+    def _windows_open(self) -> float:
+        facts = read_ready(self.settings.data_dir, "scoring")
+        if facts is None:
+            return float("inf")
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{facts['metrics_port']}/metrics", timeout=2)
+        except httpx.HTTPError:
+            return float("inf")
+        found = [line.split()[-1] for line in answer.text.splitlines() if line.startswith("pulseweir_windows_open ")]
+        return float(found[0]) if found else float("inf")
 
     async def sums(self, *, is_settled: bool, screen_seconds: Sequence[float] = (), **replayed: Any) -> Sums:
         """Add up what this house holds now."""

@@ -213,7 +213,10 @@ async def scoring(house: House) -> Facts:
     """Steps 6–11: measurements → patient-measurements, the lake, risk-scores."""
     settings = house.settings
 
-    await house.work(EnrichmentStage(house.fhir, settings.enrichment))
+    enrichment = EnrichmentStage(house.fhir, settings.enrichment)
+    house.on_close(enrichment.close)
+
+    await house.work(enrichment)
     await house.work(LakeWriterStage(house.lake, settings.lake))
     await house.work(ScoringStage(house.lake, house.clock, settings.windows))
     await house.work(ScoreWriterStage(house.lake, settings.lake))

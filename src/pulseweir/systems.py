@@ -16,8 +16,8 @@ from pulseweir.backends.repository.store import Repository
 from pulseweir.clock import Clock
 from pulseweir.errors import RefuseToStart
 from pulseweir.fhir_store.storage import FhirStore
-from pulseweir.ingest.hub.hub import is_loopback
 from pulseweir.ingest.hub.registry import Registry
+from pulseweir.ingest.hub.settings import is_loopback
 from pulseweir.settings import Settings
 from pulseweir.web.settings import WebSettings
 

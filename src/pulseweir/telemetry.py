@@ -53,6 +53,7 @@ BUS_CONSUMER_LAG = Gauge(
 )
 WORKER_RETRIES = Counter("pulseweir_worker_retries_total", "All steps: reads handed back to be tried again", ["group"])
 LATE_EVENTS = Counter("pulseweir_late_events_total", "Step 10: measurements behind their watermark", ["action"])
+WINDOWS_OPEN = Gauge("pulseweir_windows_open", "Step 10: patients whose newest window has not closed")
 SCORE_WINDOWS = Counter(
     "pulseweir_score_windows_total", "Step 10: windows scored, by model and outcome", ["model", "outcome"]
 )

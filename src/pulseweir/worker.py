@@ -9,7 +9,7 @@ import asyncio
 import random
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -245,10 +245,31 @@ class Worker:
         if not items:
             return
         await self._commit()
+        try:
+            await self._settle(items)
+        except RetryLater:
+            raise
+        except Exception as error:
+            structlog.get_logger().error(
+                "parked_failed", group=self._stage.group, error=type(error).__name__, place=place_of(error)
+            )
+            await self._settle_one_by_one(items)
+
+    async def _settle(self, items: Sequence[SetAside]) -> None:
         rows = pa.concat_tables([item.row for item in items]).unify_dictionaries().combine_chunks()
         handled = await self._stage.handle_parked(rows, [item.first_at_microseconds for item in items])
         await self._publish(handled)
         await self._subscription.settle([item.record_id for item in items], handled.outcome)
+
+    async def _settle_one_by_one(self, items: Sequence[SetAside]) -> None:
+        for item in items:
+            try:
+                await self._settle([item])
+            except RetryLater:
+                raise
+            except Exception as error:
+                rejected = replace(self._rejected(self._stage.topic, item.row, error), record_id=item.record_id)
+                await self._subscription.settle([item.record_id], Outcome(quarantined=[rejected]))
 
     # Ends of a turn
 

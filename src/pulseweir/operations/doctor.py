@@ -95,7 +95,7 @@ def _port(name: str, port: int) -> Finding:
 
 
 def _catalog() -> Finding:
-    from pulseweir.ingest.connector import catalog_directory
+    from pulseweir.ingest.catalog import catalog_directory
 
     kinds = sorted(path.parent.name for path in catalog_directory().glob("*/device_mapping.json"))
     remedy = "" if kinds else "Install pulseweir again: the wheel carries the device catalog."

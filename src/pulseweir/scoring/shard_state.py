@@ -100,6 +100,13 @@ class ShardState:
         """When time alone has work for any patient, microseconds of the engine clock."""
         return min((patient.due_at for patient in self.patients.values()), default=NEVER)
 
+    @property
+    def waiting(self) -> int:
+        """Patients with an open window, or with something that no live row has shown yet."""
+        return sum(
+            1 for patient in self.patients.values() if patient.live_waits or (patient.windows["revision"] == 0).any()
+        )
+
     def to_bytes(self) -> bytes:
         """The whole state; `from_bytes` gives it back."""
         return msgspec.msgpack.encode(

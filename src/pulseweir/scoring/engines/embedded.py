@@ -18,7 +18,7 @@ from pulseweir.scoring.pace import Pace
 from pulseweir.scoring.score_shard import ScoredShard, Wanted, score_shard
 from pulseweir.scoring.shard_state import ShardState, joined, share
 from pulseweir.scoring.windows import WindowSettings
-from pulseweir.telemetry import LATE_EVENTS, SCORE_DURATION, SCORE_WINDOWS
+from pulseweir.telemetry import LATE_EVENTS, SCORE_DURATION, SCORE_WINDOWS, WINDOWS_OPEN
 from pulseweir.worker import Handled, Stage
 
 GROUP = "scoring"
@@ -60,6 +60,8 @@ class ScoringStage(Stage):
 
     async def tick(self) -> Handled | None:
         """Close windows of quiet patients and show what waited."""
+        # Looked at before closing: what this tick publishes is on the bus by the next look.
+        WINDOWS_OPEN.set(self._state.waiting)
         if self._state.due_at > self._clock.now_microseconds():
             return None
         scored = self._score(None, None)
