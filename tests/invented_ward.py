@@ -108,7 +108,7 @@ def history_of(bed: Bed, at: int) -> list[ScoreRow]:
     ]
 
 
-async def write_fhir(fhir: FhirClient, now: int) -> None:
+async def write_fhir(fhir: FhirClient, now: int, *, every: int = WINDOW) -> None:
     """The patients, and their Observations of the last six hours, one of them impossible."""
     setups = [
         PatientSetup(
@@ -124,7 +124,7 @@ async def write_fhir(fhir: FhirClient, now: int) -> None:
         for bed in BEDS
     ]
     await write_resources(fhir, ward_resources(setups))
-    observations = [resource for bed in BEDS[:2] for resource in _observations(bed, now)]
+    observations = [resource for bed in BEDS[:2] for resource in _observations(bed, now, every)]
     for first in range(0, len(observations), 200):
         chunk = observations[first : first + 200]
         await fhir.send_bundle(
@@ -254,7 +254,7 @@ def alert_row_of(bed: Bed, now: int, priority: str, **other: Any) -> AlertRow:
         "priority": priority,
         "band": score["band"],
         "score": score["score"],
-        "reason": f"NEWS2 {score['score']:g}: {'RR 26, SpO2 90 on oxygen' if priority == 'high' else 'RR 22, systolic 108'}",
+        "reason": f"NEWS2 {score['score']:g}: " + ("RR 26, SpO2 90" if priority == "high" else "RR 22, systolic 108"),
         "action": "Assess now; call the medical team." if priority == "high" else "Review within the hour.",
         "ward": bed.ward,
         "bed": _bed_name(bed),
@@ -309,10 +309,10 @@ def _flag(bed: Bed, now: int) -> FlagRow:
     return FlagRow(**facts)
 
 
-def _observations(bed: Bed, now: int) -> Iterator[dict[str, Any]]:
-    steps = 6 * HOUR // WINDOW
+def _observations(bed: Bed, now: int, every: int) -> Iterator[dict[str, Any]]:
+    steps = 6 * HOUR // every
     for step in range(0, steps + 1):
-        at = now - (steps - step) * WINDOW
+        at = now - (steps - step) * every
         vitals = vitals_at(bed, step / steps)
         for name in ("respiratory_rate", "spo2", "heart_rate", "temperature"):
             yield _observation(bed, name, at, {"valueQuantity": _quantity(name, vitals[name])})

@@ -1,6 +1,7 @@
 """Step 15: the charts of the patient page, as JSON that Bokeh's own script draws: no code of ours in it. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pulseweir.backends.repository.rows import AlertRow, FlagRow, ScoreRow
@@ -15,6 +16,7 @@ _FLAG_COLOUR = "#7fb2ff"
 _GAP = 1_800_000_000
 _SCORE_HEIGHT, _VITAL_HEIGHT = 240, 144
 _HIGHEST_SCORE = 20
+_FAR = 1e6
 
 CHARTS: tuple[tuple[str, tuple[str, ...], str, float, float], ...] = (
     ("Respiratory rate", ("respiratory_rate",), "/min", 6, 34),
@@ -32,6 +34,15 @@ _TABLES = {
     "temperature": news2.TEMPERATURE,
 }
 _Columns = dict[str, list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _TimeAxis:
+    """What all charts of one page share."""
+
+    span: Any
+    ticker: Any
+    formatter: Any
 
 
 def chart_json(
@@ -55,19 +66,24 @@ def chart_json(
     """
     from bokeh.embed import json_item
     from bokeh.layouts import column
-    from bokeh.models import Range1d
+    from bokeh.models import DatetimeTicker, Range1d
 
-    axis = Range1d(span[0] / 1_000, span[1] / 1_000, bounds="auto")
+    axis = _TimeAxis(Range1d(span[0] / 1_000, span[1] / 1_000, bounds="auto"), DatetimeTicker(), _formatter())
     figures = [_score_figure(rows, flags, alerts, axis, span)]
     for title, vitals, unit, low, high in CHARTS:
         figure = _figure(f"{title} {UNITS[unit]}", axis, _VITAL_HEIGHT)
         _range(figure, [sample for vital in vitals for sample in history.samples.get(vital, ())], low, high)
-        _bands(figure, _steps(vitals[0], spo2_scale))
+        _add_bands(figure, _bands_of(vitals[0], spo2_scale))
         for place, vital in enumerate(vitals):
             _draw_vital(figure, history.samples.get(vital, ()), _SECOND_LINE if place else _LINE)
         figures.append(figure)
     item: dict[str, Any] = dict(json_item(column(figures, sizing_mode="stretch_width", spacing=4)))
     return item
+
+
+def warm_up() -> None:
+    """Load the chart library, which takes a second or more, before somebody waits for it."""
+    chart_json([], [], [], History(), span=(0, _GAP), spo2_scale=1)
 
 
 def is_gap(before: int, after: int) -> bool:
@@ -76,43 +92,47 @@ def is_gap(before: int, after: int) -> bool:
 
 
 def _score_figure(
-    rows: Sequence[ScoreRow], flags: Sequence[FlagRow], alerts: Sequence[AlertRow], axis: Any, span: tuple[int, int]
+    rows: Sequence[ScoreRow],
+    flags: Sequence[FlagRow],
+    alerts: Sequence[AlertRow],
+    axis: "_TimeAxis",
+    span: tuple[int, int],
 ) -> Any:
-    from bokeh.models import BoxAnnotation, HoverTool
+    from bokeh.models import Scatter, Step, VStrip
 
     figure = _figure("NEWS2 score", axis, _SCORE_HEIGHT)
     known = [row for row in rows if row.score is not None]
     figure.y_range.start = -0.5
     figure.y_range.end = max(10.5, *(min(row.score or 0.0, _HIGHEST_SCORE) + 1.5 for row in known)) if known else 10.5
-    figure.add_layout(
-        BoxAnnotation(bottom=4.5, top=6.5, fill_color=BAND_COLOURS["medium"], fill_alpha=0.16, line_color=None)
-    )
-    figure.add_layout(BoxAnnotation(bottom=6.5, fill_color=BAND_COLOURS["high"], fill_alpha=0.16, line_color=None))
-    for flag in flags:
-        left, right = max(flag.start_at, span[0]), flag.end_at or span[1]
-        figure.add_layout(
-            BoxAnnotation(
-                left=left / 1_000, right=right / 1_000, fill_color=_FLAG_COLOUR, fill_alpha=0.16, line_color=None
-            )
-        )
-    figure.step(source=_source(_score_line(known)), x="x", y="y", mode="after", color=_INK, line_width=1.5)
-    marks = figure.scatter(
-        source=_source(_score_marks(known)), x="x", y="y", marker="square", size=7, fill_color="colour", line_color=None
-    )
-    hover = [("Score", "@y"), ("Band", "@band"), ("Window end", "@x{%d %b %H:%M}"), ("Data", "@status")]
-    figure.add_tools(HoverTool(renderers=[marks], tooltips=hover, formatters={"@x": "datetime"}))
+    _add_bands(figure, [(4.5, 6.5, BAND_COLOURS["medium"]), (6.5, _FAR, BAND_COLOURS["high"])])
+    spans = [(max(flag.start_at, span[0]), flag.end_at or span[1]) for flag in flags]
+    if spans:
+        shade: _Columns = {"x0": [start / 1_000 for start, _ in spans], "x1": [end / 1_000 for _, end in spans]}
+        strip = VStrip(x0="x0", x1="x1", fill_color=_FLAG_COLOUR, fill_alpha=0.16, line_color=None)
+        _add(figure, shade, strip, level="underlay")
+    _add(figure, _score_line(known), Step(x="x", y="y", mode="after", line_color=_INK, line_width=1.5))
+    square = Scatter(x="x", y="y", marker="square", size=7, fill_color={"field": "colour"}, line_color=None)
+    marks = _add(figure, _score_marks(known), square)
+    _tell(figure, marks, [("Score", "@y"), ("Band", "@band"), ("Window end", "@x{%d %b %H:%M}"), ("Data", "@status")])
     seen = [alert for alert in alerts if alert.acknowledged_at is not None and alert.acknowledged_at >= span[0]]
+    if seen:
+        _draw_acknowledged(figure, seen)
+    return figure
+
+
+def _draw_acknowledged(figure: Any, seen: Sequence[AlertRow]) -> None:
+    from bokeh.models import Scatter
+
     columns: _Columns = {
         "x": [(alert.acknowledged_at or 0) / 1_000 for alert in seen],
         "y": [(alert.score or 0.0) + 1 for alert in seen],
         "reason": [alert.acknowledge_reason or "" for alert in seen],
     }
-    taken = figure.scatter(
-        source=_source(columns), x="x", y="y", marker="inverted_triangle", size=12, color=_FLAG_COLOUR
+    triangle = Scatter(
+        x="x", y="y", marker="inverted_triangle", size=12, fill_color=_FLAG_COLOUR, line_color=_FLAG_COLOUR
     )
-    told = [("Acknowledged", "@x{%d %b %H:%M}"), ("Reason", "@reason")]
-    figure.add_tools(HoverTool(renderers=[taken], tooltips=told, formatters={"@x": "datetime"}))
-    return figure
+    taken = _add(figure, columns, triangle)
+    _tell(figure, taken, [("Acknowledged", "@x{%d %b %H:%M}"), ("Reason", "@reason")])
 
 
 def _score_line(rows: Sequence[ScoreRow]) -> _Columns:
@@ -140,7 +160,7 @@ def _score_marks(rows: Sequence[ScoreRow]) -> _Columns:
 
 def _draw_vital(figure: Any, samples: Sequence[Sample], colour: str) -> None:
     """Possible values as a line with gaps; impossible ones as crosses at the edge of the axis."""
-    from bokeh.models import HoverTool
+    from bokeh.models import Line, Scatter
 
     line: _Columns = {"x": [], "y": []}
     before = None
@@ -153,18 +173,16 @@ def _draw_vital(figure: Any, samples: Sequence[Sample], colour: str) -> None:
         line["x"].append(sample.occurred_at / 1_000)
         line["y"].append(sample.number)
         before = sample.occurred_at
-    source = _source(line)
-    figure.line(source=source, x="x", y="y", color=colour, line_width=1.5)
-    dots = figure.scatter(source=source, x="x", y="y", size=4, color=colour)
-    hover = HoverTool(
-        renderers=[dots], tooltips=[("Value", "@y"), ("Measured", "@x{%d %b %H:%M:%S}")], formatters={"@x": "datetime"}
-    )
-    figure.add_tools(hover)
-    _draw_impossible(figure, [sample for sample in samples if not sample.is_possible])
+    _add(figure, line, Line(x="x", y="y", line_color=colour, line_width=1.5))
+    dots = _add(figure, line, Scatter(x="x", y="y", size=4, fill_color=colour, line_color=colour))
+    _tell(figure, dots, [("Value", "@y"), ("Measured", "@x{%d %b %H:%M:%S}")])
+    impossible = [sample for sample in samples if not sample.is_possible]
+    if impossible:
+        _draw_impossible(figure, impossible)
 
 
 def _draw_impossible(figure: Any, samples: Sequence[Sample]) -> None:
-    from bokeh.models import HoverTool
+    from bokeh.models import Scatter
 
     low, high = figure.y_range.start, figure.y_range.end
     inset = (high - low) * 0.06
@@ -173,36 +191,32 @@ def _draw_impossible(figure: Any, samples: Sequence[Sample]) -> None:
         "y": [min(max(sample.number, low + inset), high - inset) for sample in samples],
         "number": [sample.number for sample in samples],
     }
-    crosses = figure.scatter(source=_source(columns), x="x", y="y", marker="x", size=9, line_width=2, line_color=_MUTED)
-    told = [("Not plausible, not scored", "@number"), ("Measured", "@x{%d %b %H:%M:%S}")]
-    figure.add_tools(HoverTool(renderers=[crosses], tooltips=told, formatters={"@x": "datetime"}))
+    crosses = _add(figure, columns, Scatter(x="x", y="y", marker="x", size=9, line_width=2, line_color=_MUTED))
+    _tell(figure, crosses, [("Not plausible, not scored", "@number"), ("Measured", "@x{%d %b %H:%M:%S}")])
 
 
-def _steps(vital: str, spo2_scale: int) -> list[tuple[float | None, float | None, int]]:
-    """NEWS2 bands of a vital: (from, to, points), None where the band has no end."""
+def _bands_of(vital: str, spo2_scale: int) -> list[tuple[float, float, str]]:
+    """NEWS2 bands of a vital that give points: from, to, colour."""
     if vital == "spo2":
         table = news2.SPO2_SCALE_2_OXYGEN if spo2_scale == 2 else news2.SPO2_SCALE_1
     else:
         table = _TABLES[vital]
     edges = [(upper + 0.5) / table.per_unit for upper in table.uppers]
-    return list(zip([None, *edges], [*edges, None], table.points, strict=True))
+    bands = zip([-_FAR, *edges], [*edges, _FAR], table.points, strict=True)
+    return [(bottom, top, _POINT_COLOURS[points]) for bottom, top, points in bands if points]
 
 
-def _bands(figure: Any, steps: Sequence[tuple[float | None, float | None, int]]) -> None:
-    from bokeh.models import BoxAnnotation
+def _add_bands(figure: Any, bands: Sequence[tuple[float, float, str]]) -> None:
+    """Coloured stripes behind a chart: from, to, colour."""
+    from bokeh.models import HStrip
 
-    for bottom, top, points in steps:
-        if points:
-            figure.add_layout(
-                BoxAnnotation(
-                    bottom=bottom,
-                    top=top,
-                    fill_color=_POINT_COLOURS[points],
-                    fill_alpha=0.17,
-                    line_color=None,
-                    level="underlay",
-                )
-            )
+    columns: _Columns = {
+        "y0": [bottom for bottom, _, _ in bands],
+        "y1": [top for _, top, _ in bands],
+        "colour": [colour for _, _, colour in bands],
+    }
+    strip = HStrip(y0="y0", y1="y1", fill_color={"field": "colour"}, fill_alpha=0.16, line_color=None)
+    _add(figure, columns, strip, level="underlay")
 
 
 def _range(figure: Any, samples: Sequence[Sample], low: float, high: float) -> None:
@@ -212,15 +226,24 @@ def _range(figure: Any, samples: Sequence[Sample], low: float, high: float) -> N
     figure.y_range.end = max([high, *(number + margin for number in numbers)])
 
 
-def _source(columns: _Columns) -> Any:
-    from bokeh.models import ColumnDataSource
+def _add(figure: Any, columns: _Columns, glyph: Any, *, level: str = "glyph") -> Any:
+    """Draw a glyph; fewer parts than the plotting interface makes, which is most of the cost of a chart."""
+    from bokeh.models import ColumnDataSource, GlyphRenderer
 
-    return ColumnDataSource(columns)
+    renderer = GlyphRenderer(data_source=ColumnDataSource(columns), glyph=glyph, level=level)
+    figure.renderers.append(renderer)
+    return renderer
 
 
-def _figure(title: str, axis: Any, height: int) -> Any:
+def _tell(figure: Any, renderer: Any, tooltips: list[tuple[str, str]]) -> None:
+    from bokeh.models import HoverTool
+
+    figure.add_tools(HoverTool(renderers=[renderer], tooltips=tooltips, formatters={"@x": "datetime"}))
+
+
+def _figure(title: str, axis: "_TimeAxis", height: int) -> Any:
     """An empty chart in the pages' colours."""
-    from bokeh.models import DatetimeTickFormatter, Range1d
+    from bokeh.models import Range1d
     from bokeh.plotting import figure
 
     made = figure(
@@ -228,7 +251,7 @@ def _figure(title: str, axis: Any, height: int) -> Any:
         height=height,
         sizing_mode="stretch_width",
         x_axis_type="datetime",
-        x_range=axis,
+        x_range=axis.span,
         y_range=Range1d(0, 1),
         tools="xpan,reset",
         toolbar_location=None,
@@ -247,7 +270,13 @@ def _figure(title: str, axis: Any, height: int) -> Any:
         side.minor_tick_line_color = None
         side.major_label_text_color, side.major_label_text_font_size = _MUTED, "11px"
     made.yaxis.ticker.desired_num_ticks = 4
-    made.xaxis.formatter = DatetimeTickFormatter(
-        seconds="%H:%M:%S", minsec="%H:%M:%S", minutes="%H:%M", hourmin="%H:%M", hours="%H:%M", days="%d %b"
-    )
+    made.xaxis.ticker = made.xgrid.ticker = axis.ticker
+    made.xaxis.formatter = axis.formatter
     return made
+
+
+def _formatter() -> Any:
+    from bokeh.models import DatetimeTickFormatter
+
+    minute, hour = "%H:%M", "%H:%M:%S"
+    return DatetimeTickFormatter(seconds=hour, minsec=hour, minutes=minute, hourmin=minute, hours=minute, days="%d %b")

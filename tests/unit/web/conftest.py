@@ -32,7 +32,7 @@ async def site(tmp_path: Path, settings: WebSettings) -> AsyncIterator[Site]:
     fhir = FhirClient("http://fhir/fhir", transport=httpx.ASGITransport(app=fhir_app(store)))
     now = clock.now_microseconds()
     invented_ward.fill(repository, now)
-    await invented_ward.write_fhir(fhir, now)
+    await invented_ward.write_fhir(fhir, now, every=invented_ward.HOUR)
     app = create_app(repository, fhir, clock, settings)
     async with app.router.lifespan_context(app):
         made = Site(app, repository, fhir, now)
