@@ -14,12 +14,13 @@ from typing import Protocol
 from pulseweir.backends.repository import alerts
 from pulseweir.clock import Clock
 from pulseweir.ingest.device_client import HubAddress
-from pulseweir.ingest.edge import Edge, EdgeSettings, ForwardStage
+from pulseweir.ingest.edge import Edge, ForwardStage
 from pulseweir.ingest.hub.certificates import client_context
 from pulseweir.ingest.hub.settings import HubSettings
 from pulseweir.ingest.recording import plan_recording
 from pulseweir.ingest.recording_plan import RecordingOptions
 from pulseweir.ingest.replay_sender import Replay, prepare
+from pulseweir.ingest.settings import EdgeSettings
 from pulseweir.ingest.simulator import WardSimulation
 from pulseweir.local_house import LocalHouse
 from pulseweir.operations.conserve import lag

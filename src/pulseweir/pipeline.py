@@ -18,43 +18,27 @@
                18      coordination        alert-events          alerts, outbox → channels, Tasks in FHIR
     web        15, 17  pages               the repository, FHIR  what people decide
 
+Each role imports its own rooms only: a process holds in memory what it uses.
 Every worker runs in the one delivery loop (`worker.py`) and is a consumer group of its own: none waits for another.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import cached_property
-from typing import Any
-
-import uvicorn
+from typing import TYPE_CHECKING, Any
 
 from pulseweir import systems
-from pulseweir.backends.bus.base import Bus
-from pulseweir.backends.fhir_client import FhirClient
-from pulseweir.backends.lake import Lake
-from pulseweir.backends.repository import Repository
 from pulseweir.clock import Clock
-from pulseweir.fhir_store.app import create_app as fhir_app
-from pulseweir.fhir_store.server import server_config
-from pulseweir.hot_path.fhir_risk import FhirRiskStage
-from pulseweir.hot_path.risk_output import RecordStage
-from pulseweir.ingest.archive import ArchiveStage
-from pulseweir.ingest.catalog import Mappings, catalog_directory
-from pulseweir.ingest.connector import ConnectorStage
-from pulseweir.ingest.hub.hub import Hub
-from pulseweir.ingest.identity import Identity
-from pulseweir.ingest.observation_writer import ObservationStage
-from pulseweir.scoring.engines.embedded import ScoringStage
-from pulseweir.scoring.enrichment import EnrichmentStage
-from pulseweir.scoring.lake_writer import LakeWriterStage
-from pulseweir.scoring.score_writer import ScoreWriterStage
 from pulseweir.settings import Settings
-from pulseweir.warm_path.care_team import CareTeamDesk
-from pulseweir.warm_path.coordination import CoordinationStage
-from pulseweir.warm_path.delivery import OutboxSender, open_channels
-from pulseweir.warm_path.refresh import ReportRefresh
-from pulseweir.web.app import create_app
 from pulseweir.worker import Stage, Worker
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from pulseweir.backends.bus.base import Bus
+    from pulseweir.backends.fhir_client import FhirClient
+    from pulseweir.backends.lake import Lake
+    from pulseweir.backends.repository import Repository
 
 GROUPS = (
     ("device-messages", "archive"),
@@ -84,26 +68,26 @@ class House:
         self._closing: list[Callable[[], Awaitable[None]]] = []
 
     @cached_property
-    def bus(self) -> Bus:
+    def bus(self) -> "Bus":
         """The event bus."""
         bus = systems.open_bus(self.settings)
         self.on_close(bus.close)
         return bus
 
     @cached_property
-    def fhir(self) -> FhirClient:
+    def fhir(self) -> "FhirClient":
         """A client of the FHIR service."""
         fhir = systems.open_fhir(self.settings)
         self.on_close(fhir.close)
         return fhir
 
     @cached_property
-    def lake(self) -> Lake:
+    def lake(self) -> "Lake":
         """The lake."""
         return systems.open_lake(self.settings)
 
     @cached_property
-    def repository(self) -> Repository:
+    def repository(self) -> "Repository":
         """The SQL repository."""
         repository = systems.open_repository(self.settings, self.clock)
 
@@ -134,7 +118,7 @@ class House:
 
         self.on_close(close)
 
-    async def serve(self, config: uvicorn.Config) -> int:
+    async def serve(self, config: "uvicorn.Config") -> int:
         """Serve an application until the house closes; returns its port once it is open."""
         server = systems.EmbeddedServer(config)
         serving = await server.start()
@@ -167,6 +151,8 @@ class House:
 
 async def hub(house: House) -> Facts:
     """Steps 1–2: devices → device-messages."""
+    from pulseweir.ingest.hub.hub import Hub
+
     registry = systems.open_registry(house.settings, house.clock)
     endpoint = Hub(house.bus, registry, house.settings.hub, house.clock)
     await endpoint.start()
@@ -177,6 +163,12 @@ async def hub(house: House) -> Facts:
 
 async def connector(house: House) -> Facts:
     """Steps 3–5: device-messages → the archive, measurements, Observations."""
+    from pulseweir.ingest.archive import ArchiveStage
+    from pulseweir.ingest.catalog import Mappings, catalog_directory
+    from pulseweir.ingest.connector import ConnectorStage
+    from pulseweir.ingest.identity import Identity
+    from pulseweir.ingest.observation_writer import ObservationStage
+
     site = house.settings.mappings
     catalogs = [catalog_directory(), *([site.catalog_dir] if site.catalog_dir else [])]
     mappings = Mappings.load(catalogs, site.device_mapping_file, site.fhir_mapping_file)
@@ -198,6 +190,9 @@ async def connector(house: House) -> Facts:
 
 async def fhir(house: House) -> Facts:
     """Step 5: the embedded FHIR service; nothing when another one is named."""
+    from pulseweir.fhir_store.app import create_app
+    from pulseweir.fhir_store.server import server_config
+
     if house.settings.fhir.base_url is not None:
         return {"base_url": house.settings.fhir.base_url}
     store = systems.open_fhir_store(house.settings, house.clock)
@@ -206,11 +201,16 @@ async def fhir(house: House) -> Facts:
         await asyncio.to_thread(store.close)
 
     house.on_close(close)
-    return {"port": await house.serve(server_config(fhir_app(store), "127.0.0.1", house.settings.fhir.port))}
+    return {"port": await house.serve(server_config(create_app(store), "127.0.0.1", house.settings.fhir.port))}
 
 
 async def scoring(house: House) -> Facts:
     """Steps 6–11: measurements → patient-measurements, the lake, risk-scores."""
+    from pulseweir.scoring.engines.embedded import ScoringStage
+    from pulseweir.scoring.enrichment import EnrichmentStage
+    from pulseweir.scoring.lake_writer import LakeWriterStage
+    from pulseweir.scoring.score_writer import ScoreWriterStage
+
     settings = house.settings
 
     enrichment = EnrichmentStage(house.fhir, settings.enrichment)
@@ -225,6 +225,12 @@ async def scoring(house: House) -> Facts:
 
 async def output(house: House) -> Facts:
     """Steps 12–14, 16, 18: risk-scores → the repository, FHIR, alerts, channels."""
+    from pulseweir.hot_path.fhir_risk import FhirRiskStage
+    from pulseweir.hot_path.risk_output import RecordStage
+    from pulseweir.warm_path.coordination import CoordinationStage
+    from pulseweir.warm_path.delivery import OutboxSender, open_channels
+    from pulseweir.warm_path.refresh import ReportRefresh
+
     settings, repository, fhir = house.settings, house.repository, house.fhir
     sender = OutboxSender(repository, fhir, open_channels(settings.coordination), settings.coordination)
     house.on_close(sender.close)
@@ -241,6 +247,10 @@ async def output(house: House) -> Facts:
 
 async def web(house: House) -> Facts:
     """Steps 15 and 17: the repository and FHIR → screens; what people decide → the repository."""
+    from pulseweir.warm_path.care_team import CareTeamDesk
+    from pulseweir.warm_path.refresh import ReportRefresh
+    from pulseweir.web.app import create_app
+
     settings = house.settings
     desk = CareTeamDesk(house.repository, settings.alerts, settings.coordination.notices)
     refresh = ReportRefresh(house.repository, settings.refresh)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import json
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -19,25 +20,22 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from pulseweir.backends.bus.embedded import BusSettings
-from pulseweir.backends.lake import LakeSettings
+from pulseweir.backends.settings import BusSettings, LakeSettings
 from pulseweir.errors import RefuseToStart
 from pulseweir.fhir_store.settings import FhirStoreSettings
-from pulseweir.hot_path.care_routing import CareRoutingSettings
-from pulseweir.hot_path.fhir_risk import FhirRiskSettings
 from pulseweir.hot_path.flag import FlagSettings
-from pulseweir.hot_path.risk_assessment import RiskAssessmentSettings
-from pulseweir.ingest.archive import ArchiveSettings
-from pulseweir.ingest.connector import ConnectorSettings
-from pulseweir.ingest.edge import EdgeSettings
+from pulseweir.hot_path.settings import CareRoutingSettings, FhirRiskSettings, RiskAssessmentSettings
 from pulseweir.ingest.hub.settings import HubSettings
-from pulseweir.ingest.identity import IdentitySettings
-from pulseweir.ingest.observation_writer import ObservationSettings
-from pulseweir.scoring.enrichment import EnrichmentSettings
-from pulseweir.scoring.windows import WindowSettings
+from pulseweir.ingest.settings import (
+    ArchiveSettings,
+    ConnectorSettings,
+    EdgeSettings,
+    IdentitySettings,
+    ObservationSettings,
+)
+from pulseweir.scoring.settings import EnrichmentSettings, WindowSettings
 from pulseweir.warm_path.alert_settings import AlertSettings
-from pulseweir.warm_path.delivery import CoordinationSettings
-from pulseweir.warm_path.refresh import RefreshSettings
+from pulseweir.warm_path.settings import CoordinationSettings, RefreshSettings
 from pulseweir.web.settings import WebSettings
 
 PREFIX = "PULSEWEIR_"
@@ -172,19 +170,22 @@ def settings_file() -> Path:
     return Path(os.environ.get(SETTINGS_FILE_VARIABLE, SETTINGS_FILE))
 
 
-def to_environment(values: Mapping[str, Any], prefix: str = PREFIX) -> dict[str, str]:
-    """Nested values as the environment variables that `load_settings` reads back.
+def to_environment(
+    values: Mapping[str, Any], prefix: str = PREFIX, settings: type[BaseModel] = Settings
+) -> dict[str, str]:
+    """Nested values as the environment variables that `load_settings` reads back; tables and lists are JSON.
 
-    >>> to_environment({"hub": {"mqtt_port": 1}})
-    {'PULSEWEIR_HUB__MQTT_PORT': '1'}
+    >>> to_environment({"hub": {"mqtt_port": 1}, "alerts": {"reminder_seconds": {"high": 5}}})
+    {'PULSEWEIR_HUB__MQTT_PORT': '1', 'PULSEWEIR_ALERTS__REMINDER_SECONDS': '{"high":5}'}
     """
     found: dict[str, str] = {}
     for key, value in values.items():
-        name = prefix + key.upper()
-        if isinstance(value, Mapping):
-            found |= to_environment(value, f"{name}__")
+        name, field = prefix + key.upper(), settings.model_fields.get(key)
+        nested = None if field is None else field.annotation
+        if isinstance(value, Mapping) and isinstance(nested, type) and issubclass(nested, BaseModel):
+            found |= to_environment(value, f"{name}__", nested)
         else:
-            found[name] = str(value)
+            found[name] = json.encode(value).decode() if isinstance(value, Mapping | list | tuple) else str(value)
     return found
 
 

@@ -5,21 +5,25 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
-from starlette.applications import Starlette
 
-from pulseweir.backends.bus.embedded import EmbeddedBus
-from pulseweir.backends.fhir_client import FhirClient
-from pulseweir.backends.lake import Lake
-from pulseweir.backends.repository.store import Repository
 from pulseweir.clock import Clock
 from pulseweir.errors import RefuseToStart
-from pulseweir.fhir_store.storage import FhirStore
-from pulseweir.ingest.hub.registry import Registry
 from pulseweir.ingest.hub.settings import is_loopback
 from pulseweir.settings import Settings
 from pulseweir.web.settings import WebSettings
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from pulseweir.backends.bus.embedded import EmbeddedBus
+    from pulseweir.backends.fhir_client import FhirClient
+    from pulseweir.backends.lake import Lake
+    from pulseweir.backends.repository.store import Repository
+    from pulseweir.fhir_store.storage import FhirStore
+    from pulseweir.ingest.hub.registry import Registry
 
 
 def bus_directory(settings: Settings) -> Path:
@@ -27,13 +31,17 @@ def bus_directory(settings: Settings) -> Path:
     return settings.data_dir / "bus"
 
 
-def open_bus(settings: Settings) -> EmbeddedBus:
+def open_bus(settings: Settings) -> "EmbeddedBus":
     """The event bus."""
+    from pulseweir.backends.bus.embedded import EmbeddedBus
+
     return EmbeddedBus.open(bus_directory(settings), settings.bus)
 
 
-def open_registry(settings: Settings, clock: Clock) -> Registry:
+def open_registry(settings: Settings, clock: Clock) -> "Registry":
     """The hub's registry of devices."""
+    from pulseweir.ingest.hub.registry import Registry
+
     return Registry.open(settings.data_dir, clock)
 
 
@@ -42,35 +50,43 @@ def fhir_base_url(settings: Settings) -> str:
     return settings.fhir.base_url or f"http://127.0.0.1:{settings.fhir.port}/fhir"
 
 
-def open_fhir(settings: Settings) -> FhirClient:
+def open_fhir(settings: Settings) -> "FhirClient":
     """A client of the FHIR service."""
+    from pulseweir.backends.fhir_client import FhirClient
+
     return FhirClient(fhir_base_url(settings), timeout_seconds=settings.fhir.timeout_seconds)
 
 
-def open_fhir_store(settings: Settings, clock: Clock) -> FhirStore:
+def open_fhir_store(settings: Settings, clock: Clock) -> "FhirStore":
     """The embedded FHIR store."""
+    from pulseweir.fhir_store.storage import FhirStore
+
     return FhirStore.open(settings.data_dir / "fhir", clock, settings.fhir_store)
 
 
-def open_lake(settings: Settings) -> Lake:
+def open_lake(settings: Settings) -> "Lake":
     """The lake."""
+    from pulseweir.backends.lake import Lake
+
     return Lake(settings.lake_location.url or str(settings.data_dir / "lake"))
 
 
-def open_repository(settings: Settings, clock: Clock) -> Repository:
+def open_repository(settings: Settings, clock: Clock) -> "Repository":
     """The SQL repository.
 
     Raises:
         DataDirectoryNewer: A newer release wrote it.
         RepositoryUnavailable: It cannot be reached.
     """
+    from pulseweir.backends.repository.store import Repository
+
     if settings.repository.url is not None:
         return Repository.open(settings.repository.url.get_secret_value(), clock)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Repository.open(f"sqlite:///{settings.data_dir.absolute() / 'repository.sqlite'}", clock)
 
 
-def pages_config(pages: Starlette, settings: WebSettings) -> uvicorn.Config:
+def pages_config(pages: "Starlette", settings: WebSettings) -> uvicorn.Config:
     """How the pages are served: no access log, because paths hold patient ids.
 
     Raises:

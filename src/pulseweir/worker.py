@@ -51,6 +51,7 @@ class Stage(Protocol):
         tick_seconds: How often `tick` is called, real seconds; None for never.
         commit_seconds: 0 commits after every read; more collects positions, for stages with snapshots.
         row_limit: Rows handed to `handle` at most in one call (a single larger record comes whole).
+        gather_seconds: Reads at most once in so long, so that what arrives meanwhile is handled as one batch.
     """
 
     topic: str
@@ -58,6 +59,7 @@ class Stage(Protocol):
     tick_seconds: float | None = None
     commit_seconds: float = 0.0
     row_limit: int = 5_000
+    gather_seconds: float = 0.0
 
     async def handle(self, tables: Mapping[int, pa.Table]) -> Handled:
         """Deal with rows of several shards: compute, and write every outside effect idempotently.
@@ -114,7 +116,7 @@ class Worker:
         self._pause_until: dict[int, float] = {}
         self._failures = 0
         self._careful = False
-        self._ticked_at = self._parked_at = self._committed_at = float("-inf")
+        self._ticked_at = self._parked_at = self._committed_at = self._read_at = float("-inf")
 
     def stop(self) -> None:
         """End `run` after the current batch is committed."""
@@ -139,10 +141,12 @@ class Worker:
 
     async def _turn(self) -> None:
         await self._follow_assignment()
+        await self._gather()
         deliveries = await self._subscription.read(
             wait_seconds=self._wait_seconds(), row_limit=self._stage.row_limit, without=self._paused()
         )
         if deliveries:
+            self._read_at = asyncio.get_running_loop().time()
             await self._deliver(deliveries)
         now = asyncio.get_running_loop().time()
         if self._stage.tick_seconds is not None and now - self._ticked_at >= self._stage.tick_seconds:
@@ -153,6 +157,11 @@ class Worker:
             await self._try_parked()
         if now - self._committed_at >= self._stage.commit_seconds:
             await self._commit()
+
+    async def _gather(self) -> None:
+        waited = asyncio.get_running_loop().time() - self._read_at
+        if waited < self._stage.gather_seconds:
+            await asyncio.sleep(self._stage.gather_seconds - waited)
 
     def _wait_seconds(self) -> float:
         pending = self._stage.commit_seconds if self._positions else 1.0

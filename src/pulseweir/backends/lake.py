@@ -14,23 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from pydantic import BaseModel, ConfigDict, Field
 
 from pulseweir.errors import LakeUnavailable
 
 EVENT_DATE = "event_date"
 _ATTEMPTS = 10
 _INDEX = "__row"
-
-
-class LakeSettings(BaseModel):
-    """How the lake is written."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    commit_seconds: float = Field(1.0, gt=0, description="A table is committed to at most once in so long")
-    commit_rows: int = Field(50_000, gt=0, description="Rows in one commit at most")
-    compact_after_commits: int = Field(40, gt=1, le=50, description="Small files are joined after so many commits")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,22 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.backends.repository import Repository, people
 from pulseweir.backends.repository.rows import CareTeamRow
+from pulseweir.hot_path.settings import CareRoutingSettings
 from pulseweir.records.codes import WARD_IDENTIFIER_SYSTEM
-
-
-class CareRoutingSettings(BaseModel):
-    """Where scores go whose patient and ward have no CareTeam, and how often teams are read again."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    default_team_id: str = Field("", description="FHIR id of the CareTeam for patients without one; empty for none.")
-    default_team_name: str = Field("Ward team", description="What that team is called on screens and in messages.")
-    refresh_seconds: float = Field(30.0, gt=0, description="Real seconds between two reads of the CareTeams.")
 
 
 @dataclass(frozen=True, slots=True)

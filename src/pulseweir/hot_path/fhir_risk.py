@@ -9,23 +9,18 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
 
 from pulseweir.backends.bus.base import Outcome, SetAside
 from pulseweir.backends.fhir_client import BundleAnswer, FhirClient
 from pulseweir.backends.repository import Repository, Transaction, flags, scores
 from pulseweir.backends.repository.rows import FlagRow, RecordedWindow
 from pulseweir.errors import FhirRefused, RetryLater
-from pulseweir.hot_path.care_routing import CareRoutingSettings, refresh_care_teams
+from pulseweir.hot_path.care_routing import refresh_care_teams
 from pulseweir.hot_path.flag import SEVERITY
 from pulseweir.hot_path.flag_record import to_episode
-from pulseweir.hot_path.risk_assessment import (
-    RiskAssessmentSettings,
-    flag_resource,
-    model_device,
-    window_resources,
-)
+from pulseweir.hot_path.risk_assessment import flag_resource, model_device, window_resources
 from pulseweir.hot_path.scored_window import ScoredWindow, scored_windows
+from pulseweir.hot_path.settings import CareRoutingSettings, FhirRiskSettings, RiskAssessmentSettings
 from pulseweir.records.identifiers import risk_assessment_id
 from pulseweir.records.topics import RISK_SCORES
 from pulseweir.worker import Handled, Stage, record_id
@@ -34,17 +29,6 @@ WindowKey = tuple[str, str, int, int]
 Entry = dict[str, Any]
 
 _RECORD_POLL_SECONDS = 0.05
-
-
-class FhirRiskSettings(BaseModel):
-    """How scores travel to the FHIR service."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    windows_per_bundle: int = Field(50, ge=1, description="Windows that share one transaction bundle.")
-    record_wait_seconds: float = Field(
-        2.0, ge=0, description="How long to wait for the repository to hold a score before asking for it again."
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +67,8 @@ class FhirRiskStage(Stage):
 
     topic = RISK_SCORES
     group = "fhir-risk"
+    row_limit = 500
+    gather_seconds = 0.2
     tick_seconds = 1.0
 
     def __init__(

@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
 
 from pulseweir.clock import to_text
 from pulseweir.hot_path.flag import Episode
@@ -32,6 +31,7 @@ from pulseweir.hot_path.score_wording import (
     unknown,
 )
 from pulseweir.hot_path.scored_window import INSUFFICIENT, ScoredWindow
+from pulseweir.hot_path.settings import RiskAssessmentSettings
 from pulseweir.records.codes import OBSERVATION_CATEGORY, PULSEWEIR, SNOMED, UCUM
 from pulseweir.records.identifiers import digest, risk_assessment_id, score_observation_id
 
@@ -47,18 +47,6 @@ _UNKNOWN = {
     "coding": [{"system": "http://terminology.hl7.org/CodeSystem/data-absent-reason", "code": "unknown"}],
     "text": "insufficient data",
 }
-
-
-class RiskAssessmentSettings(BaseModel):
-    """How scores are written to FHIR."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    snomed_score_codes: bool = Field(
-        True, description="Add the SNOMED CT UK codes of NEWS2 beside our own; needs a licence outside its members."
-    )
-    basis_limit: int = Field(50, ge=1, description="Observations named in one RiskAssessment at most.")
-    evidence_limit: int = Field(1_000, ge=1, description="RiskAssessments named in one Flag at most, newest kept.")
 
 
 def model_device_id(model: str, version: str) -> str:

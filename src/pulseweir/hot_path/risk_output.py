@@ -11,11 +11,12 @@ import pyarrow as pa
 from pulseweir.backends.bus.base import Bus
 from pulseweir.backends.repository import Repository, Transaction, flags, people, reports, scores
 from pulseweir.backends.repository.rows import FlagRow, LiveRow, ScoreRow
-from pulseweir.hot_path.care_routing import CareRoutingSettings, Routes, routes
+from pulseweir.hot_path.care_routing import Routes, routes
 from pulseweir.hot_path.flag import SEVERITY, FlagSettings, is_outside
 from pulseweir.hot_path.flag_record import link_to_flags
 from pulseweir.hot_path.score_wording import contributions, headline, rationale
 from pulseweir.hot_path.scored_window import ScoredWindow, all_scored_windows
+from pulseweir.hot_path.settings import CareRoutingSettings
 from pulseweir.records.flag_facts import FLAG_CLOSED, FLAG_OPENED, FLAG_UPDATED, FlagFact, flag_fact_table
 from pulseweir.records.topics import ALERT_EVENTS, RISK_SCORES
 from pulseweir.telemetry import END_TO_END, RISK_FLAGS_OPEN
@@ -44,6 +45,8 @@ class RecordStage(Stage):
 
     topic = RISK_SCORES
     group = "record"
+    row_limit = 1_000
+    gather_seconds = 0.02
     tick_seconds = 1.0
 
     def __init__(

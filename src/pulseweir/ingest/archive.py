@@ -19,9 +19,9 @@ from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field
 
 from pulseweir.errors import ArchiveDamaged, ArchiveUnavailable
+from pulseweir.ingest.settings import ArchiveSettings
 from pulseweir.records.topics import DEVICE_MESSAGES
 from pulseweir.telemetry import RAW_APPEND, RAW_BYTES
 from pulseweir.worker import FIRST_POSITION, LAST_POSITION, Handled, Stage
@@ -34,17 +34,6 @@ _HEADER = struct.Struct("<4sIIIiqq")
 _UNCHECKED_BYTES = 8
 _NO_POSITION = -1
 _WRITE_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
-
-
-class ArchiveSettings(BaseModel):
-    """The raw archive."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    segment_bytes: int = Field(64 * 1024 * 1024, ge=4_096, description="Size at which a segment is closed.")
-    sync_spacing_seconds: float = Field(
-        0.1, ge=0, le=10, description="Least time between two syncs, so that the archive leaves the disk to the hub."
-    )
 
 
 class Frame(NamedTuple):

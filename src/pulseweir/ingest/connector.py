@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import msgspec
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
 
 from pulseweir.backends.bus.base import SetAside
 from pulseweir.clock import real_microseconds
@@ -19,6 +18,7 @@ from pulseweir.ingest.catalog import MappingPair, Mappings
 from pulseweir.ingest.device_mapping.templates import Measurement
 from pulseweir.ingest.identity import Association, Identity, Question
 from pulseweir.ingest.measurement_rows import MeasurementRows
+from pulseweir.ingest.settings import ConnectorSettings
 from pulseweir.records.topics import DEVICE_MESSAGES, MEASUREMENTS
 from pulseweir.telemetry import CLOCK_SKEW, CONNECTOR_DEVICE_EVENTS, CONNECTOR_NORMALIZED, CONNECTOR_UNMATCHED
 from pulseweir.worker import Handled, Stage, record_id
@@ -33,18 +33,6 @@ _REMEDIES = {
     "patient-unknown": "No Patient had this device when it measured. Assign it, then redrive.",
     "encounter-unknown": "No Encounter has the identifier the message names. Create the Encounter, then redrive.",
 }
-
-
-class ConnectorSettings(BaseModel):
-    """What the connector accepts, and how long it waits."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    identity_wait_seconds: float = Field(
-        300.0, ge=0, description="How long a message waits for its Device and Patient before quarantine, real seconds."
-    )
-    body_limit_bytes: int = Field(262_144, ge=1, description="Larger message bodies go to quarantine.")
-    nesting_limit: int = Field(64, ge=4, le=500, description="Bodies nested deeper go to quarantine.")
 
 
 class _Message(NamedTuple):
@@ -82,6 +70,8 @@ class ConnectorStage(Stage):
 
     topic = DEVICE_MESSAGES
     group = GROUP
+    row_limit = 1_000
+    gather_seconds = 0.01
 
     def __init__(
         self,

@@ -2,12 +2,10 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
 
 from pulseweir.backends.bus.base import Bus, SetAside
 from pulseweir.clock import Clock
@@ -17,31 +15,13 @@ from pulseweir.ingest.hub.client import DeviceLine
 from pulseweir.ingest.hub.dialect import MESSAGE_ID, SYSTEM_NAMES, Properties
 from pulseweir.ingest.hub.hub import Hub
 from pulseweir.ingest.hub.registry import Registry
-from pulseweir.ingest.hub.settings import HubSettings, is_loopback
+from pulseweir.ingest.hub.settings import is_loopback
+from pulseweir.ingest.settings import EdgeSettings
 from pulseweir.records.topics import DEVICE_MESSAGES
 from pulseweir.worker import Handled, Stage, Worker
 
 FORWARDED = "forwarded"
 _SENT_NAMES = frozenset(SYSTEM_NAMES.values())
-
-
-def _local_settings() -> HubSettings:
-    return HubSettings(mqtt_port=1884, mqtts_port=8884, http_port=None, https_port=None)
-
-
-class EdgeSettings(BaseModel):
-    """An edge: its own small hub, and the hub it forwards to."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    local: HubSettings = Field(default_factory=_local_settings, description="Where devices connect.")
-    upstream_host: str = Field("localhost", description="Host name of the hub; tokens are made for it.")
-    upstream_port: int = Field(8883, ge=1, le=65535, description="MQTT port of the hub.")
-    upstream_tls: bool = Field(True, description="Whether the hub's port speaks TLS; plain is for loopback only.")
-    upstream_certificate_file: Path | None = Field(
-        None, description="Authority that signed the hub's certificate; none takes the system's."
-    )
-    upstream_timeout_seconds: float = Field(10.0, gt=0, description="Longest wait for one batch's acknowledgements.")
 
 
 class Edge:

@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from pulseweir.errors import FhirRefused, RetryLater
 from pulseweir.ingest.device_mapping.tokens import FIRST_INSTANT, LAST_INSTANT, ExpressionFault, parse_instant
-from pulseweir.records.codes import DEVICE_IDENTIFIER_SYSTEM
+from pulseweir.ingest.settings import IdentitySettings
 
 if TYPE_CHECKING:
     from pulseweir.backends.fhir_client import FhirClient
@@ -27,24 +25,6 @@ _LEGAL_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 _NO_SERVICE = frozenset({401, 403, 404, 405})
 _NO_USE = frozenset({"entered-in-error", "intended"})
 _MONTHS_END = "12-31"
-
-
-class IdentitySettings(BaseModel):
-    """How devices are looked up."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    device_identifier_system: str = Field(
-        DEVICE_IDENTIFIER_SYSTEM, description="System of the identifier that holds a device id; blank searches without."
-    )
-    cache_seconds: float = Field(
-        15.0, gt=0, description="How long an association is believed before the FHIR service is asked again, seconds."
-    )
-    unknown_cache_seconds: float = Field(
-        2.0, ge=0, description="How long an unknown device or patient is not asked for again, seconds."
-    )
-    cache_devices: int = Field(50_000, ge=1, description="Devices remembered at most.")
-    concurrency: int = Field(8, ge=1, le=64, description="Devices asked for at the same time.")
 
 
 class Question(NamedTuple):

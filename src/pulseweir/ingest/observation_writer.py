@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
 
 from pulseweir.backends.bus.base import Outcome, SetAside
 from pulseweir.clock import real_microseconds
@@ -26,6 +25,7 @@ from pulseweir.ingest.fhir_mapping.values import decimal_text
 from pulseweir.ingest.grouping import identifier_value
 from pulseweir.ingest.identity import Identity, Question
 from pulseweir.ingest.observation_groups import PendingObservation, Templates, collect
+from pulseweir.ingest.settings import ObservationSettings
 from pulseweir.records.topics import MEASUREMENTS
 from pulseweir.worker import Handled, Stage, record_id
 
@@ -39,19 +39,6 @@ SUPERSEDED = "filtered:superseded"
 _SECOND = 1_000_000
 _NO_SERVICE = frozenset({404, 405, 410})
 _MISSING = re.compile(r"not found|not known|does not exist|unknown reference|referential", re.IGNORECASE)
-
-
-class ObservationSettings(BaseModel):
-    """How Observations are written."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    bundle_size: int = Field(200, ge=1, le=1_000, description="Observations sent in one bundle at most.")
-    concurrency: int = Field(2, ge=1, le=16, description="Bundles under way at the same time.")
-    merge_attempts: int = Field(3, ge=1, le=10, description="Tries to merge before the batch is delivered again.")
-    reference_wait_seconds: float = Field(
-        300.0, ge=0, description="How long a row waits for what it refers to before quarantine, real seconds."
-    )
 
 
 class _Ready:
@@ -92,6 +79,7 @@ class ObservationStage(Stage):
     """
 
     topic = MEASUREMENTS
+    gather_seconds = 0.2
     group = GROUP
 
     def __init__(

@@ -7,8 +7,9 @@ can be read from a running house without stopping it.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pulseweir.backends.bus.embedded import BusSettings, EmbeddedBus, ledger_path
+from pulseweir.backends.bus.embedded import EmbeddedBus, ledger_path
 from pulseweir.backends.bus.ledger import PARKED, QUARANTINED, Ledger
+from pulseweir.backends.settings import BusSettings
 from pulseweir.records.topics import DEVICE_MESSAGES, MEASUREMENTS
 from pulseweir.telemetry import CONSERVATION_DIFFERENCE
 

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field
 
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.records import topics
@@ -14,7 +13,6 @@ from pulseweir.records.codes import VITAL_BY_LOINC
 from pulseweir.records.topics import PATIENT_MEASUREMENT_SCHEMA, PATIENT_MEASUREMENTS
 from pulseweir.scoring.intake import coded
 from pulseweir.scoring.models.news2 import CONSCIOUSNESS
-from pulseweir.scoring.pace import Pace
 from pulseweir.scoring.patient_context import ContextCache, PatientContext
 from pulseweir.scoring.quality import (
     FUTURE,
@@ -28,22 +26,11 @@ from pulseweir.scoring.quality import (
     normalise,
     range_quality,
 )
+from pulseweir.scoring.settings import EnrichmentSettings
 from pulseweir.worker import Handled, Stage
 
 GROUP = "enrichment"
 Integers = npt.NDArray[np.int64]
-
-
-class EnrichmentSettings(BaseModel):
-    """How patients are looked up."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    context_keep_seconds: float = Field(300, gt=0, description="A patient's context is read again after so long")
-    context_wait_seconds: float = Field(
-        2, ge=0, description="A patient never seen before is waited for at most so long"
-    )
-    batch_seconds: float = Field(0.1, ge=0, description="Measurements are taken in at most once in so long")
 
 
 class EnrichmentStage(Stage):
@@ -51,18 +38,17 @@ class EnrichmentStage(Stage):
 
     topic = topics.MEASUREMENTS
     group = GROUP
-    row_limit = 10_000
+    row_limit = 4_000
 
     def __init__(self, fhir: FhirClient, settings: EnrichmentSettings | None = None) -> None:
         settings = settings or EnrichmentSettings()
-        self._pace = Pace(settings.batch_seconds)
+        self.gather_seconds = settings.batch_seconds
         self._cache = ContextCache(
             fhir, keep_seconds=settings.context_keep_seconds, wait_seconds=settings.context_wait_seconds
         )
 
     async def handle(self, tables: Mapping[int, pa.Table]) -> Handled:
         """Enrich the rows that have a code; the others are tallied and end here."""
-        await self._pace.wait()
         rows = pa.concat_tables([table.replace_schema_metadata(None) for table in tables.values()])
         meant = rows.filter(pc.is_valid(rows["code"]))
         handled = Handled()

@@ -14,8 +14,9 @@ from pulseweir.records.codes import VITALS
 from pulseweir.scoring.fitting import Trends, fit_trends
 from pulseweir.scoring.models.news2 import News2Inputs
 from pulseweir.scoring.quality import IMPOSSIBLE, VITAL_INDEX, flat_lines, usable
+from pulseweir.scoring.settings import MICROSECONDS, WindowSettings
 from pulseweir.scoring.shard_state import Context, Rows
-from pulseweir.scoring.windows import MICROSECONDS, Panes, WindowSettings
+from pulseweir.scoring.windows import Panes
 
 Integers = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]

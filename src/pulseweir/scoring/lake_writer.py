@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from pulseweir.backends.lake import PATIENT_MEASUREMENTS, Lake, LakeSettings, Table
+from pulseweir.backends.lake import PATIENT_MEASUREMENTS, Lake, Table
+from pulseweir.backends.settings import LakeSettings
 from pulseweir.records import topics
-from pulseweir.scoring.pace import Pace
 from pulseweir.worker import Handled, Stage
 
 GROUP = "lake"
@@ -16,16 +16,18 @@ GROUP = "lake"
 class LakeWriterStage(Stage):
     """Appends every patient measurement to the Delta table ``patient_measurements``, exactly once.
 
-    Each call makes one commit. Calls wait until the last commit is `commit_seconds` old, while rows gather on the
-    bus: nothing is held in memory that the bus does not still hold.
+    Each call makes one commit. Between calls rows gather on the bus for `commit_seconds`: nothing is held in memory
+    that the bus does not still hold.
     """
 
     topic = topics.PATIENT_MEASUREMENTS
     group = GROUP
 
     def __init__(self, lake: Lake, settings: LakeSettings | None = None) -> None:
-        self._appender = Appender(lake, PATIENT_MEASUREMENTS, GROUP, settings or LakeSettings())
-        self.row_limit = (settings or LakeSettings()).commit_rows
+        self._appender = Appender(lake, PATIENT_MEASUREMENTS, GROUP)
+        settings = settings or LakeSettings()
+        self.row_limit = settings.commit_rows
+        self.gather_seconds = settings.commit_seconds
 
     async def handle(self, tables: Mapping[int, pa.Table]) -> Handled:
         """Append the rows.
@@ -42,17 +44,15 @@ class LakeWriterStage(Stage):
 
 
 class Appender:
-    """Appends to one table, no more often than the settings allow."""
+    """Appends to one table, off the event loop."""
 
-    def __init__(self, lake: Lake, table: Table, writer: str, settings: LakeSettings) -> None:
+    def __init__(self, lake: Lake, table: Table, writer: str) -> None:
         self._lake, self._table, self._writer = lake, table, writer
-        self._pace = Pace(settings.commit_seconds)
 
     async def append(self, rows: pa.Table) -> int:
-        """Append rows once it is time; returns how many were new.
+        """Append rows; returns how many were new.
 
         Raises:
             LakeUnavailable: Nothing was appended.
         """
-        await self._pace.wait()
         return await asyncio.to_thread(self._lake.append, self._table, rows, self._writer)

@@ -30,8 +30,8 @@ from pulseweir.scoring.evaluation import (
 from pulseweir.scoring.models.news2 import BANDS, MISSING, MODEL, MODEL_VERSION, PARAMETERS, News2Scores
 from pulseweir.scoring.models.news2 import CONSCIOUSNESS as LETTERS
 from pulseweir.scoring.quality import QUALITIES
+from pulseweir.scoring.settings import MICROSECONDS, WindowSettings
 from pulseweir.scoring.shard_state import Context, Source
-from pulseweir.scoring.windows import MICROSECONDS, WindowSettings
 
 Integers = npt.NDArray[np.int64]
 

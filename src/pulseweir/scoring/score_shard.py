@@ -26,9 +26,10 @@ from pulseweir.scoring.models.news2 import score_many
 from pulseweir.scoring.quality import FUTURE, IMPOSSIBLE
 from pulseweir.scoring.score_rows import Issue, Scored, describe, table_of
 from pulseweir.scoring.series import Merged, merge
+from pulseweir.scoring.settings import MICROSECONDS, WindowSettings
 from pulseweir.scoring.shard_state import NEVER, READING, WINDOW, PatientState, Rows, ShardState
 from pulseweir.scoring.window_book import Book, open_book
-from pulseweir.scoring.windows import MICROSECONDS, WindowSettings, closes_at, is_behind_watermark, is_too_late
+from pulseweir.scoring.windows import closes_at, is_behind_watermark, is_too_late
 
 Integers = npt.NDArray[np.int64]
 Marks = npt.NDArray[np.bool_]

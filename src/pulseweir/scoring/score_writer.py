@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pulseweir.backends.lake import RISK_SCORES, Lake, LakeSettings
+from pulseweir.backends.lake import RISK_SCORES, Lake
+from pulseweir.backends.settings import LakeSettings
 from pulseweir.records import topics
 from pulseweir.scoring.lake_writer import Appender
 from pulseweir.worker import Handled, Stage
@@ -23,8 +24,10 @@ class ScoreWriterStage(Stage):
     group = GROUP
 
     def __init__(self, lake: Lake, settings: LakeSettings | None = None) -> None:
-        self._appender = Appender(lake, RISK_SCORES, GROUP, settings or LakeSettings())
-        self.row_limit = (settings or LakeSettings()).commit_rows
+        self._appender = Appender(lake, RISK_SCORES, GROUP)
+        settings = settings or LakeSettings()
+        self.row_limit = settings.commit_rows
+        self.gather_seconds = settings.commit_seconds
 
     async def handle(self, tables: Mapping[int, pa.Table]) -> Handled:
         """Append the final rows.

@@ -8,56 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from pulseweir.scoring.settings import MICROSECONDS, WindowSettings
 
 Numbers = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Marks = npt.NDArray[np.bool_]
-
-MICROSECONDS = 1_000_000
-_MINUTE_SECONDS = 60
-
-
-class WindowSettings(BaseModel):
-    """How measurements become windows and windows become scores."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    window_seconds: int = Field(60, gt=0, description="Length of a window; a divisor or a multiple of 60")
-    lateness_seconds: int = Field(
-        14_400, ge=0, description="How late a measurement may be and still revise its windows"
-    )
-    disorder_seconds: float = Field(
-        5, ge=0, description="How far a patient's devices may disagree before a window closes"
-    )
-    grace_seconds: float = Field(10, ge=0, description="After its end a window of a quiet patient waits this long")
-    quiet_seconds: float = Field(2, ge=0, description="A patient without measurements for so long is quiet")
-    backfill_after_seconds: int = Field(900, gt=0, description="Older on arrival is backfill: scored, never an alert")
-    live_seconds: float = Field(1, gt=0, description="At most one live row a patient in so long")
-    batch_seconds: float = Field(0.1, ge=0, description="Measurements are taken in at most once in so long")
-    forget_after_seconds: int = Field(86_400, gt=0, description="A patient silent for so long leaves the state")
-
-    @field_validator("window_seconds")
-    @classmethod
-    def _fits_minutes(cls, seconds: int) -> int:
-        if seconds % _MINUTE_SECONDS and _MINUTE_SECONDS % seconds:
-            raise ValueError("window_seconds must divide 60 or be a multiple of it")
-        return seconds
-
-    @property
-    def window(self) -> int:
-        """Length of a window, microseconds."""
-        return self.window_seconds * MICROSECONDS
-
-    @property
-    def lateness(self) -> int:
-        """Allowed lateness, microseconds."""
-        return self.lateness_seconds * MICROSECONDS
-
-    @property
-    def tie_bucket(self) -> int:
-        """Readings within so many microseconds tie, and the better source wins: a minute, or a shorter window."""
-        return min(self.window_seconds, _MINUTE_SECONDS) * MICROSECONDS
 
 
 @dataclass(slots=True)

@@ -4,28 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
 
 from pulseweir.backends.channels.base import Notification
 from pulseweir.backends.repository import Transaction, alerts, outbox
 from pulseweir.backends.repository.rows import AlertRow, OutboxRow, TransitionRow
 from pulseweir.clock import real_microseconds
 from pulseweir.warm_path.alerts import Alert, Step
+from pulseweir.warm_path.settings import NoticeSettings
 
 _ALERT_FIELDS = tuple(field.name for field in fields(Alert))
-
-
-class NoticeSettings(BaseModel):
-    """What a notification says beside the alert itself, and where it may go."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    public_url: str = Field("http://127.0.0.1:8080", description="Address of the pages, as people reach them.")
-    channels: tuple[str, ...] = Field(
-        ("teams", "log"),
-        min_length=1,
-        description="Channels in the order they are tried; unconfigured ones are passed.",
-    )
 
 
 @dataclass(frozen=True, slots=True)

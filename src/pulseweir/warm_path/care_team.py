@@ -10,9 +10,10 @@ from pulseweir.errors import AlertCommandRefused
 from pulseweir.telemetry import ALERT_ACKNOWLEDGE
 from pulseweir.warm_path import alert_commands, audit
 from pulseweir.warm_path.alert_settings import AlertSettings
-from pulseweir.warm_path.alert_store import NoticeSettings, store, to_alert
+from pulseweir.warm_path.alert_store import store, to_alert
 from pulseweir.warm_path.alerts import Alert, Step
 from pulseweir.warm_path.care_resources import task_id
+from pulseweir.warm_path.settings import NoticeSettings
 
 _SECOND = 1_000_000
 

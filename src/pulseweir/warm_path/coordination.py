@@ -11,8 +11,9 @@ from pulseweir.records.flag_facts import FlagFact, flag_facts
 from pulseweir.records.topics import ALERT_EVENT_SCHEMA, ALERT_EVENTS
 from pulseweir.telemetry import ALERT_UNACKNOWLEDGED
 from pulseweir.warm_path.alert_settings import RANK, AlertSettings
-from pulseweir.warm_path.alert_store import NoticeSettings, change, store, to_alert
+from pulseweir.warm_path.alert_store import change, store, to_alert
 from pulseweir.warm_path.alerts import advance, take_fact
+from pulseweir.warm_path.settings import NoticeSettings
 from pulseweir.worker import Handled, Stage
 
 

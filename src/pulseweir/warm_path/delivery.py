@@ -4,68 +4,27 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from pulseweir.backends.channels.base import Channel, Notification
 from pulseweir.backends.channels.log import LogChannel
-from pulseweir.backends.channels.teams import Detail, TeamsChannel
+from pulseweir.backends.channels.teams import TeamsChannel
 from pulseweir.backends.fhir_client import BundleAnswer, FhirClient
 from pulseweir.backends.repository import Repository, Transaction, alerts, outbox
 from pulseweir.backends.repository.rows import AlertRow, OutboxRow
 from pulseweir.clock import real_microseconds
-from pulseweir.errors import RefuseToStart, RejectRecord, RetryLater
+from pulseweir.errors import RejectRecord, RetryLater
 from pulseweir.telemetry import NOTIFY_DELIVERIES
-from pulseweir.warm_path.alert_store import FhirWrite, NoticeSettings, change, put_fhir, to_alert
+from pulseweir.warm_path.alert_store import FhirWrite, change, put_fhir, to_alert
 from pulseweir.warm_path.alerts import delivered
 from pulseweir.warm_path.care_resources import communication, task
+from pulseweir.warm_path.settings import CoordinationSettings
 
 _SECOND = 1_000_000
 _LONGEST_BACK_OFF_DOUBLINGS = 12
-
-
-class CoordinationSettings(BaseModel):
-    """How notifications and records of care leave the house."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    notices: NoticeSettings = Field(default_factory=NoticeSettings, description="What a notification says.")
-    teams_webhook_url: SecretStr | None = Field(
-        None, description="Workflows webhook address that Adaptive Cards are posted to; a secret."
-    )
-    teams_webhook_url_file: Path | None = Field(None, description="File that holds that address instead.")
-    teams_detail: Detail = Field("none", description='"minimal" lets a card say what raised the score.')
-    poll_seconds: float = Field(0.1, gt=0, description="Real seconds between two looks at the outbox.")
-    attempts_per_channel: int = Field(3, ge=1, description="Tries before the next channel has its turn.")
-    first_retry_seconds: float = Field(1.0, gt=0, description="Real seconds before the second try; doubles each time.")
-    longest_retry_seconds: float = Field(300.0, gt=0, description="Longest pause between two tries, real seconds.")
-    give_up_after_seconds: float = Field(
-        21_600.0, gt=0, description="Real seconds after which a notification no channel took counts as failed."
-    )
-    lease_seconds: float = Field(60.0, gt=0, description="Real seconds a sender has for what it took in hand.")
-    batch_size: int = Field(50, ge=1, description="Entries taken in hand at once.")
-
-    def webhook_url(self) -> str | None:
-        """The Teams address, from wherever it is kept; None when there is none.
-
-        Raises:
-            RefuseToStart: Its file cannot be read.
-        """
-        if self.teams_webhook_url is not None:
-            return self.teams_webhook_url.get_secret_value()
-        if self.teams_webhook_url_file is not None:
-            try:
-                return self.teams_webhook_url_file.read_text().strip()
-            except OSError as error:
-                message = (
-                    f"{self.teams_webhook_url_file} cannot be read ({error.strerror}). Check teams_webhook_url_file."
-                )
-                raise RefuseToStart(message) from error
-        return None
 
 
 def open_channels(settings: CoordinationSettings) -> dict[str, Channel]:

@@ -3,25 +3,13 @@
 import asyncio
 from contextlib import suppress
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from pulseweir.backends.repository import Repository, reports
 from pulseweir.backends.repository.rows import RefreshRow
 from pulseweir.errors import RetryLater
+from pulseweir.warm_path.settings import RefreshSettings
 
 _LOOK_SECONDS = 0.5
 _SECOND = 1_000_000
-
-
-class RefreshSettings(BaseModel):
-    """When reports are made anew."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    every_seconds: float = Field(
-        300.0, gt=0, description="Seconds between two scheduled refreshes, on the house's clock."
-    )
-    burden_days: int = Field(14, ge=1, description="Days of the alert-burden report that a refresh makes anew.")
 
 
 class ReportRefresh:

@@ -21,9 +21,9 @@ from pulseweir.backends.repository import Repository
 from pulseweir.clock import Clock
 from pulseweir.errors import RetryLater
 from pulseweir.warm_path.alert_settings import AlertSettings
-from pulseweir.warm_path.alert_store import NoticeSettings
 from pulseweir.warm_path.care_team import CareTeamDesk
-from pulseweir.warm_path.refresh import RefreshSettings, ReportRefresh
+from pulseweir.warm_path.refresh import ReportRefresh
+from pulseweir.warm_path.settings import NoticeSettings, RefreshSettings
 from pulseweir.web import alert_actions, health_page, patient_page, reports_page, sign_in_page, ward_page, worklist_page
 from pulseweir.web.accounts import SignIn
 from pulseweir.web.board import Board

@@ -59,6 +59,7 @@ class Board:
         self._alerts: dict[str, dict[str, AlertRow]] = defaultdict(dict)
         self._points: dict[str, dict[int, ScorePoint]] = defaultdict(dict)
         self._states: dict[str, str] = {}
+        self._tiles: dict[str, tuple[tuple[int, int, int], Tile]] = {}
         self._subscriptions: set[Subscription] = set()
         self._fresh_at = time.monotonic()
         self._points_whole_at = float("-inf")
@@ -104,9 +105,16 @@ class Board:
         return sorted(rows, key=lambda row: (row.ward or "~", row.bed or "~", row.patient_id))
 
     def tile(self, row: LiveRow) -> Tile:
-        """The tile of one patient as of now."""
-        points = [point for _, point in sorted(self._points.get(row.patient_id, {}).items())]
-        return tile_of(row, self.alert_of(row.patient_id), points, self._clock.now_microseconds(), self._settings)
+        """The tile of one patient as of now; several screens that ask within a second share one."""
+        now = self._clock.now_microseconds()
+        alert = self.alert_of(row.patient_id)
+        drawn_for = (row.sequence, 0 if alert is None else alert.sequence, int(time.monotonic()))
+        kept = self._tiles.get(row.patient_id)
+        if kept is None or kept[0] != drawn_for:
+            points = [point for _, point in sorted(self._points.get(row.patient_id, {}).items())]
+            kept = (drawn_for, tile_of(row, alert, points, now, self._settings))
+            self._tiles[row.patient_id] = kept
+        return kept[1]
 
     def alert_of(self, patient_id: str) -> AlertRow | None:
         """The open alert of a patient that is most urgent: unacknowledged first, then by priority and age."""

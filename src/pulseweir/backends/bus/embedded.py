@@ -8,29 +8,17 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
 
 from pulseweir.backends.bus.base import Delivery, Outcome, SetAside
 from pulseweir.backends.bus.encoding import cut, decode, to_schema
 from pulseweir.backends.bus.ledger import Ledger
 from pulseweir.backends.bus.log import StoredBatch, TopicLog
+from pulseweir.backends.settings import BusSettings
 from pulseweir.records.topics import SCHEMAS, SHARD_COLUMN
 
 Answer = TypeVar("Answer")
 _WATCH_SECONDS = 0.004
 _CLAIM_SECONDS = 1.0
-
-
-class BusSettings(BaseModel):
-    """The embedded bus."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    shard_count: int = Field(8, ge=1, le=256, description="Shards of a topic; fixed when the topic is first made.")
-    rotate_bytes: int = Field(
-        256 * 1024 * 1024, ge=1_048_576, description="Size at which a topic's file is closed and the next begun, bytes."
-    )
-    seen_seconds: int = Field(3_600, ge=60, description="How long a message id is remembered to drop repeats, seconds.")
 
 
 class EmbeddedSubscription:

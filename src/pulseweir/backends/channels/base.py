@@ -1,7 +1,10 @@
 """Step 18: a channel that carries notifications to people."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+Detail = Literal["none", "minimal"]
+"""How much a message may say: bed and link only, or also what raised the score."""
 
 
 @dataclass(frozen=True, slots=True)

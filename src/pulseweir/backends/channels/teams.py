@@ -4,18 +4,17 @@ Source: Adaptive Cards schema 1.4; Workflows trigger "When a Teams webhook reque
 not read: only an acknowledgement on the alert's page tells that.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 import msgspec
 
-from pulseweir.backends.channels.base import Channel, Notification
+from pulseweir.backends.channels.base import Channel, Detail, Notification
 from pulseweir.errors import ChannelRefused, ChannelUnavailable
 
 CARD_BYTES_AT_MOST = 20_480
 """Teams drops larger messages without a word; its own limit is about 28 KB with markup."""
 
-Detail = Literal["none", "minimal"]
 """What a card may say: none = ward, bed and a link; minimal = also what raised the score."""
 
 _STARS = {"high": "***", "medium": "**", "low": "*"}

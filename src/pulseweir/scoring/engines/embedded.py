@@ -14,10 +14,9 @@ from pulseweir.records import topics
 from pulseweir.records.topics import PATIENT_MEASUREMENT_SCHEMA, RISK_SCORES
 from pulseweir.scoring.history import read_history
 from pulseweir.scoring.models.news2 import MODEL
-from pulseweir.scoring.pace import Pace
 from pulseweir.scoring.score_shard import ScoredShard, Wanted, score_shard
+from pulseweir.scoring.settings import WindowSettings
 from pulseweir.scoring.shard_state import ShardState, joined, share
-from pulseweir.scoring.windows import WindowSettings
 from pulseweir.telemetry import LATE_EVENTS, SCORE_DURATION, SCORE_WINDOWS, WINDOWS_OPEN
 from pulseweir.worker import Handled, Stage
 
@@ -36,19 +35,18 @@ class ScoringStage(Stage):
     group = GROUP
     tick_seconds: float | None = 0.2
     commit_seconds = 1.0
-    row_limit = 10_000
+    row_limit = 4_000
 
     def __init__(self, lake: Lake, clock: Clock, settings: WindowSettings | None = None) -> None:
         self._lake, self._clock = lake, clock
         self._settings = settings or WindowSettings()
-        self._pace = Pace(self._settings.batch_seconds)
+        self.gather_seconds = self._settings.batch_seconds
         self._state = ShardState()
         self._shard_of: dict[str, int] = {}
         self._snapshots: dict[int, bytes] = {}
 
     async def handle(self, tables: Mapping[int, pa.Table]) -> Handled:
         """Score the rows; every row is tallied."""
-        await self._pace.wait()
         for shard, table in tables.items():
             self._shard_of |= dict.fromkeys(pc.unique(table["patient_id"]).to_pylist(), shard)
             self._snapshots.pop(shard, None)
