@@ -75,11 +75,12 @@ def test_an_alert_is_acknowledged_on_the_worklist_by_keyboard(visit: Visit, hous
     assert visit.complaints == []
 
 
-def test_a_board_without_its_server_says_so(visit: Visit) -> None:
+def test_a_board_without_its_stream_says_so_across_the_page(visit: Visit) -> None:
     visit.sign_in()
-    visit.page.wait_for_selector("#connection[data-state=live]")
 
-    visit.page.context.set_offline(True)
+    visit.page.route("**/events*", lambda route: route.abort())
+    visit.page.reload()
 
     visit.page.wait_for_selector("#connection[data-state=offline]")
     assert visit.page.locator("#offline").is_visible()
+    assert "Values on this page are old" in visit.page.locator("#offline").inner_text()

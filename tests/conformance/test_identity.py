@@ -5,7 +5,8 @@ from typing import Any
 import httpx
 
 from pulseweir.backends.fhir_client import FhirClient
-from pulseweir.ingest.identity import Identity, IdentitySettings
+from pulseweir.ingest.identity import Identity
+from pulseweir.ingest.settings import IdentitySettings
 
 SECTION = "identity"
 MISSING = {"Device": "device-unknown", "Patient": "patient-unknown", "Encounter": "encounter-unknown"}

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulseweir.backends.bus.base import Bus, Delivery, Outcome, SetAside, Subscription
-from pulseweir.backends.bus.embedded import BusSettings, EmbeddedBus
+from pulseweir.backends.bus.embedded import EmbeddedBus
 from pulseweir.backends.bus.encoding import cut, decode, to_schema
+from pulseweir.backends.settings import BusSettings
 from pulseweir.errors import LeaseLost
 from pulseweir.records.topics import DEVICE_MESSAGE_SCHEMA, DEVICE_MESSAGES, INSTANT
 

@@ -15,7 +15,7 @@ from patient_measurements import HOUR, MINUTE, SECOND, Reading, StillClock, by_s
 from pulseweir.backends.lake import PATIENT_MEASUREMENTS, Lake
 from pulseweir.records.topics import RISK_SCORES, SCHEMAS
 from pulseweir.scoring.engines.embedded import ScoringStage
-from pulseweir.scoring.windows import WindowSettings
+from pulseweir.scoring.settings import WindowSettings
 
 Scores = list[dict[str, Any]]
 Engine = Callable[

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from patient_measurements import HOUR, MINUTE, NOON, Reading, by_shard, patient_measurements
-from pulseweir.backends.lake import PATIENT_MEASUREMENTS, RISK_SCORES, Lake, LakeSettings
+from pulseweir.backends.lake import PATIENT_MEASUREMENTS, RISK_SCORES, Lake
+from pulseweir.backends.settings import LakeSettings
 from pulseweir.errors import LakeUnavailable
 from pulseweir.records.topics import PATIENT_MEASUREMENT_SCHEMA, RISK_SCORE_SCHEMA
 from pulseweir.scoring.history import read_history

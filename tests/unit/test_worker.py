@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from pulseweir.backends.bus.base import Outcome, SetAside
-from pulseweir.backends.bus.embedded import BusSettings, EmbeddedBus
+from pulseweir.backends.bus.embedded import EmbeddedBus
+from pulseweir.backends.settings import BusSettings
 from pulseweir.errors import RejectRecord, RetryLater
 from pulseweir.operations.conserve import balance
 from pulseweir.records.identifiers import shard_of

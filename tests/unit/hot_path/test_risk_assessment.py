@@ -7,7 +7,6 @@ import pytest
 
 from pulseweir.hot_path.flag import FlagSettings, JudgedWindow, judge
 from pulseweir.hot_path.risk_assessment import (
-    RiskAssessmentSettings,
     flag_resource,
     model_device,
     model_device_id,
@@ -17,6 +16,7 @@ from pulseweir.hot_path.risk_assessment import (
 )
 from pulseweir.hot_path.score_wording import Contribution, rationale
 from pulseweir.hot_path.scored_window import ScoredWindow
+from pulseweir.hot_path.settings import RiskAssessmentSettings
 from pulseweir.records.codes import SNOMED
 
 SETTINGS = RiskAssessmentSettings()

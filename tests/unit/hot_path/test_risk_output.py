@@ -19,13 +19,12 @@ from pulseweir.clock import Clock
 from pulseweir.errors import RetryLater
 from pulseweir.fhir_store.app import create_app
 from pulseweir.fhir_store.storage import FhirStore
-from pulseweir.hot_path.care_routing import CareRoutingSettings
-from pulseweir.hot_path.fhir_risk import FhirRiskSettings, FhirRiskStage
+from pulseweir.hot_path.fhir_risk import FhirRiskStage
 from pulseweir.hot_path.flag import Episode, FlagSettings, JudgedWindow, judge
 from pulseweir.hot_path.flag_record import to_episode
 from pulseweir.hot_path.live import LiveFeed
-from pulseweir.hot_path.risk_assessment import RiskAssessmentSettings
 from pulseweir.hot_path.risk_output import RecordStage
+from pulseweir.hot_path.settings import CareRoutingSettings, FhirRiskSettings, RiskAssessmentSettings
 from pulseweir.records.codes import WARD_IDENTIFIER_SYSTEM
 from pulseweir.records.flag_facts import FlagFact, flag_facts
 from pulseweir.records.topics import ALERT_EVENTS, RISK_SCORE_SCHEMA

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from pulseweir.backends.bus.embedded import EmbeddedBus
 from pulseweir.errors import ArchiveDamaged, ArchiveUnavailable
-from pulseweir.ingest.archive import ARCHIVED, ArchiveSettings, ArchiveStage, read_archive, recover
+from pulseweir.ingest.archive import ARCHIVED, ArchiveStage, read_archive, recover
+from pulseweir.ingest.settings import ArchiveSettings
 from pulseweir.records.topics import DEVICE_MESSAGE_SCHEMA, DEVICE_MESSAGES
 from pulseweir.worker import FIRST_POSITION, LAST_POSITION, Worker
 

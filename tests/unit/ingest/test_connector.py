@@ -15,9 +15,10 @@ from pulseweir.errors import RetryLater
 from pulseweir.fhir_store.app import create_app
 from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.ingest.catalog import Mappings, catalog_directory
-from pulseweir.ingest.connector import ConnectorSettings, ConnectorStage
+from pulseweir.ingest.connector import ConnectorStage
 from pulseweir.ingest.device_mapping.tokens import parse_instant
-from pulseweir.ingest.identity import Identity, IdentitySettings
+from pulseweir.ingest.identity import Identity
+from pulseweir.ingest.settings import ConnectorSettings, IdentitySettings
 from pulseweir.records.codes import DEVICE_IDENTIFIER_SYSTEM
 from pulseweir.records.topics import DEVICE_MESSAGE_SCHEMA, MEASUREMENT_SCHEMA, MEASUREMENTS
 from pulseweir.worker import Handled

@@ -14,10 +14,11 @@ from hub_house import start as start_hub
 from pulseweir.backends.bus.embedded import EmbeddedBus
 from pulseweir.clock import Clock
 from pulseweir.errors import PlainUpstream
-from pulseweir.ingest.edge import FORWARDED, Edge, EdgeSettings, ForwardStage
+from pulseweir.ingest.edge import FORWARDED, Edge, ForwardStage
 from pulseweir.ingest.hub.hub import Hub
 from pulseweir.ingest.hub.packets import Connack, Puback, Publish
 from pulseweir.ingest.hub.registry import DeviceEntry, Registry
+from pulseweir.ingest.settings import EdgeSettings
 from pulseweir.records.identifiers import message_id
 
 LOCAL = FREE_PORTS.model_copy(update={"http_port": None})

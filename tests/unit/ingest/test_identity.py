@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.errors import RetryLater
 from pulseweir.ingest.device_mapping.tokens import FIRST_INSTANT, LAST_INSTANT, parse_instant
-from pulseweir.ingest.identity import Identity, IdentitySettings, KnownDevice, Question, Use, read_use, wearer
+from pulseweir.ingest.identity import Identity, KnownDevice, Question, Use, read_use, wearer
+from pulseweir.ingest.settings import IdentitySettings
 from pulseweir.records.codes import DEVICE_IDENTIFIER_SYSTEM
 
 

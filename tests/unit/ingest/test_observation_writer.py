@@ -21,7 +21,8 @@ from pulseweir.ingest.device_mapping.tokens import parse_instant
 from pulseweir.ingest.fhir_mapping.collection import FhirMapping
 from pulseweir.ingest.identity import Association, Identity
 from pulseweir.ingest.measurement_rows import MeasurementRows
-from pulseweir.ingest.observation_writer import ObservationSettings, ObservationStage
+from pulseweir.ingest.observation_writer import ObservationStage
+from pulseweir.ingest.settings import ObservationSettings
 from pulseweir.records.codes import DEVICE_IDENTIFIER_SYSTEM
 
 NOON = parse_instant("2030-05-01T12:00:00Z")

@@ -12,7 +12,8 @@ from patient_measurements import MINUTE, NOON, SECOND, Reading, by_shard, measur
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.records.codes import SPO2_SCALE_EXTENSION
 from pulseweir.records.topics import INSTANT, PATIENT_MEASUREMENT_SCHEMA, PATIENT_MEASUREMENTS
-from pulseweir.scoring.enrichment import EnrichmentSettings, EnrichmentStage
+from pulseweir.scoring.enrichment import EnrichmentStage
+from pulseweir.scoring.settings import EnrichmentSettings
 
 Answer = Callable[[httpx.Request], httpx.Response]
 CHANGED = {"meta": {"lastUpdated": "2026-01-01T00:00:00Z"}}

@@ -8,8 +8,8 @@ import pytest
 from patient_measurements import HOUR, MINUTE, NOON, SECOND, Reading, patient_measurements
 from pulseweir.records.topics import PATIENT_MEASUREMENT_SCHEMA, RISK_SCORE_SCHEMA
 from pulseweir.scoring.score_shard import ScoredShard, score_shard
+from pulseweir.scoring.settings import WindowSettings
 from pulseweir.scoring.shard_state import ShardState, joined, share
-from pulseweir.scoring.windows import WindowSettings
 
 NONE_BEFORE = PATIENT_MEASUREMENT_SCHEMA.empty_table()
 NORMAL = {"respiratory_rate": 16, "spo2": 98, "systolic_bp": 120, "heart_rate": 70, "temperature": 37, "oxygen_flow": 0}

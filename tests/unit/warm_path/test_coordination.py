@@ -24,11 +24,11 @@ from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.records.flag_facts import FLAG_OPENED, FLAG_UPDATED, FlagFact, flag_fact_table
 from pulseweir.records.topics import ALERT_EVENTS
 from pulseweir.warm_path.alert_settings import AlertSettings
-from pulseweir.warm_path.alert_store import NoticeSettings
 from pulseweir.warm_path.care_team import CareTeamDesk, Person
 from pulseweir.warm_path.coordination import CoordinationStage
-from pulseweir.warm_path.delivery import CoordinationSettings, OutboxSender, open_channels
-from pulseweir.warm_path.refresh import RefreshSettings, ReportRefresh
+from pulseweir.warm_path.delivery import OutboxSender, open_channels
+from pulseweir.warm_path.refresh import ReportRefresh
+from pulseweir.warm_path.settings import CoordinationSettings, NoticeSettings, RefreshSettings
 
 NURSE = Person("nurse", frozenset({"Ward A"}))
 MINUTE = 60_000_000
