@@ -45,6 +45,22 @@ def connect(path: Path, *, page_cache_kibibytes: int = 8_192) -> apsw.Connection
     return connection
 
 
+def library_version() -> str:
+    """The SQLite library in use."""
+    return apsw.sqlite_lib_version()
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy one database file while others use it, by SQLite's own online backup; the copy is whole in itself."""
+    original, copy = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE), apsw.Connection(str(target))
+    try:
+        with copy.backup("main", original, "main") as running:
+            running.step(-1)
+    finally:
+        original.close()
+        copy.close()
+
+
 @contextmanager
 def immediate(connection: apsw.Connection) -> Iterator[apsw.Connection]:
     """One write transaction: takes the write lock at once, commits at the end, rolls back on any error."""

@@ -3,9 +3,8 @@
 import shutil
 from pathlib import Path
 
-import apsw
-
 from pulseweir.errors import RefuseToStart
+from pulseweir.sqlite import copy_database
 
 _DATABASES = {".db", ".sqlite"}
 _LEFT_OUT = {"run", "lock"}
@@ -32,7 +31,7 @@ def backup(data_directory: Path, target: Path) -> int:
         copy = target / path.relative_to(data_directory)
         copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.suffix in _DATABASES:
-            _copy_database(path, copy)
+            copy_database(path, copy)
         else:
             shutil.copy2(path, copy)
     return len(files)
@@ -62,13 +61,3 @@ def _journey_order(relative: Path) -> tuple[int, str]:
     """Groups' positions, then effects, then topics."""
     rank = {"groups": 0, "topics": 2}.get(relative.parts[1], 1) if relative.parts[0] == "bus" else 1
     return rank, str(relative)
-
-
-def _copy_database(path: Path, copy: Path) -> None:
-    source, target = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE), apsw.Connection(str(copy))
-    try:
-        with target.backup("main", source, "main") as running:
-            running.step(-1)
-    finally:
-        source.close()
-        target.close()

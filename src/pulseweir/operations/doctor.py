@@ -7,11 +7,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import apsw
-
 from pulseweir.errors import PulseweirError
 from pulseweir.settings import Settings
-from pulseweir.sqlite import check_version
+from pulseweir.sqlite import check_version, library_version
 
 _NEEDED_BYTES = 2 * 1024**3
 _NEEDED_PYTHON = (3, 11)
@@ -56,8 +54,8 @@ def _sqlite() -> Finding:
     try:
         check_version()
     except PulseweirError as error:
-        return Finding("sqlite", False, apsw.sqlite_lib_version(), str(error))
-    return Finding("sqlite", True, apsw.sqlite_lib_version())
+        return Finding("sqlite", False, library_version(), str(error))
+    return Finding("sqlite", True, library_version())
 
 
 def _directory(directory: Path) -> Finding:

@@ -29,7 +29,7 @@ DEVICE_MESSAGE_SCHEMA = pa.schema(
 )
 
 _MEASUREMENT_FIELDS = [
-    ("message_id", pa.utf8()),
+    ("message_id", pa.utf8()),  # of the device message it was made of
     ("device_id", _NAME),  # from the mapping: the device that measured
     ("type", _NAME),  # typeName of the device mapping
     ("name", _NAME),  # valueName of the device mapping
@@ -37,14 +37,14 @@ _MEASUREMENT_FIELDS = [
     ("number", pa.float64()),  # the value as a number, null when it is none
     ("occurred_at", INSTANT),  # device clock = FHIR effective
     ("received_at", INSTANT),  # hub clock
-    ("patient_id", _NAME),
-    ("encounter_id", _NAME),  # null when none
-    ("correlation_id", _NAME),  # null when none
+    ("patient_id", _NAME),  # logical id of the Patient who wore the device then
+    ("encounter_id", _NAME),  # logical id of the Encounter; null when none
+    ("correlation_id", _NAME),  # what the mapping groups by; null when none
     ("code", _NAME),  # LOINC; null when the FHIR mapping has no such type or value
     ("unit", _NAME),  # UCUM code; null as above
     ("observation_id", pa.utf8()),  # id of the Observation that will hold the value; null as above
     ("implausible", pa.bool_()),  # outside the absolute bounds of its code: kept, shown, never scored
-    ("mapping_version", _NAME),
+    ("mapping_version", _NAME),  # short hash of the two mappings that made it
 ]
 MEASUREMENT_SCHEMA = pa.schema(_MEASUREMENT_FIELDS)
 
@@ -64,16 +64,16 @@ PATIENT_MEASUREMENT_SCHEMA = pa.schema(
 
 RISK_SCORE_SCHEMA = pa.schema(
     [
-        ("patient_id", _NAME),
-        ("model", _NAME),
-        ("model_version", _NAME),
-        ("window_start", INSTANT),
-        ("window_end", INSTANT),
+        ("patient_id", _NAME),  # logical id of the Patient
+        ("model", _NAME),  # name of the risk model
+        ("model_version", _NAME),  # its version
+        ("window_start", INSTANT),  # first instant of the window
+        ("window_end", INSTANT),  # first instant after it
         (
             "revision",
             pa.int32(),
         ),  # 1 for the first final, +1 each time late data changes it; 0 while preliminary
-        ("preliminary", pa.bool_()),
+        ("preliminary", pa.bool_()),  # the window has not closed
         ("live", pa.bool_()),  # a live row: for repository and screens, not the final word on its window
         ("backfill", pa.bool_()),  # already old on arrival: scored and shown, never an alert
         ("status", _NAME),  # complete, partial, insufficient-data
@@ -81,18 +81,18 @@ RISK_SCORE_SCHEMA = pa.schema(
         ("probability", pa.float64()),  # 0 to 1, null when the model gives none
         ("band", _NAME),  # low, low-medium, medium, high; null when insufficient-data
         ("single_red", pa.bool_()),  # any single parameter scored 3
-        ("contributions_json", pa.utf8()),  # [{"parameter","points"}]
-        ("inputs_json", pa.utf8()),  # see `inputs.Input`
+        ("contributions_json", pa.utf8()),  # list of parameter and points
+        ("inputs_json", pa.utf8()),  # list of what was scored: parameter, value, unit, instant, source
         ("missing", pa.list_(pa.utf8())),  # parameters without a usable value
         ("stale", pa.list_(pa.utf8())),  # parameters whose newest value is older than its maximum age
         ("basis", pa.list_(pa.utf8())),  # observation ids
-        ("newest_occurred_at", INSTANT),
-        ("newest_received_at", INSTANT),
-        ("ward", _NAME),
-        ("bed", _NAME),
-        ("age_years", pa.int16()),
-        ("sex", _NAME),
-        ("spo2_scale", pa.int8()),
+        ("newest_occurred_at", INSTANT),  # of the newest measurement in the window
+        ("newest_received_at", INSTANT),  # likewise by the hub clock
+        ("ward", _NAME),  # as in patient-measurements
+        ("bed", _NAME),  # likewise
+        ("age_years", pa.int16()),  # likewise
+        ("sex", _NAME),  # likewise
+        ("spo2_scale", pa.int8()),  # the scale that was scored by
         ("scored_at", INSTANT),  # processed_at of the engine
     ]
 )
@@ -100,15 +100,12 @@ RISK_SCORE_SCHEMA = pa.schema(
 ALERT_EVENT_SCHEMA = pa.schema(
     [
         ("event_id", pa.utf8()),  # 64 hex
-        ("alert_id", pa.utf8()),
-        ("patient_id", _NAME),
-        ("rule", _NAME),
-        (
-            "transition",
-            _NAME,
-        ),  # raised, notified, acknowledged, escalated, claimed, resolved, auto-cleared, rejected
-        ("occurred_at", INSTANT),
-        ("detail_json", pa.utf8()),
+        ("alert_id", pa.utf8()),  # of the alert
+        ("patient_id", _NAME),  # logical id of the Patient
+        ("rule", _NAME),  # rule family: the model whose score raised it
+        ("transition", _NAME),  # what happened: to a Flag (flag-opened …) or to an alert (raised, notified …)
+        ("occurred_at", INSTANT),  # when it happened, house clock
+        ("detail_json", pa.utf8()),  # facts of the transition, without names
     ]
 )
 

@@ -1,4 +1,4 @@
-"""Step 4: a whole device mapping: load it once, normalize messages with it. Pure.
+"""Step 4: a whole device mapping: load it once, normalize messages with it.
 
 A message is evaluated completely before anything of it is used: all of its measurements or none.
 """

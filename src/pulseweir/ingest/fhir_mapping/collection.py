@@ -1,4 +1,4 @@
-"""Step 5c: a whole FHIR mapping: which code a value has, and the Observations of a group. Pure."""
+"""Step 5c: a whole FHIR mapping: which code a value has, and the Observations of a group."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
