@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pulseweir.backends.repository.rows import AlertRow, FlagRow, ScoreRow
@@ -81,8 +82,9 @@ def chart_json(
     return item
 
 
+@cache
 def warm_up() -> None:
-    """Load the chart library, which takes a second or more, before somebody waits for it."""
+    """Load the chart library, which takes a second or more, before somebody waits for it; once a process."""
     chart_json([], [], [], History(), span=(0, _GAP), spo2_scale=1)
 
 
