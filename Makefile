@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test components lint lock bench clean
+.PHONY: demo test components lint docs lock bench clean
 
 demo: $(VENV)/core.installed
 	$(BIN)/pulseweir demo $(ARGS)
@@ -20,10 +20,14 @@ components:
 	fi
 
 lint: $(VENV)/test.installed
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# docs/reference.md, made from the code.
+docs: $(VENV)/test.installed
+	$(BIN)/python docs/make_reference.py
 
 bench: $(VENV)/test.installed
 	$(BIN)/pulseweir bench all $(ARGS)
