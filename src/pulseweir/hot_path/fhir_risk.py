@@ -36,7 +36,12 @@ class _Row:
     """One input row and where it came from."""
 
     window: ScoredWindow
-    source: pa.Table
+    table: pa.Table
+    place: int
+
+    def source(self) -> pa.Table:
+        """The row as it came."""
+        return self.table.slice(self.place, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ class FhirRiskStage(Stage):
     async def handle(self, tables: Mapping[int, pa.Table]) -> Handled:
         """Write what the rows ask for; returns once the FHIR service has accepted or refused each of them."""
         rows = [
-            _Row(window, table.slice(place, 1))
+            _Row(window, table, place)
             for table in tables.values()
             for place, window in enumerate(scored_windows(table))
         ]
@@ -251,8 +256,8 @@ def _set_aside(where: list[SetAside], row: _Row, message: str, outcome: Outcome)
     outcome.count("written", -1)
     where.append(
         SetAside(
-            record_id=record_id(RISK_SCORES, row.source),
-            row=row.source,
+            record_id=record_id(RISK_SCORES, row.source()),
+            row=row.source(),
             stage="fhir-risk",
             reason="fhir-refused",
             message=message,

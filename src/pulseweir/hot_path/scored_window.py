@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from pulseweir.records.columns import values
 from pulseweir.records.topics import RISK_SCORE_SCHEMA
 
 INSUFFICIENT = "insufficient-data"
@@ -71,12 +72,12 @@ _FALSE = {"preliminary", "live", "backfill", "single_red"}
 def _plain(column: pa.ChunkedArray, name: str) -> list[object]:
     kind = RISK_SCORE_SCHEMA.field(name).type
     if pa.types.is_timestamp(kind):
-        return [instant or 0 for instant in column.cast(pa.int64()).to_pylist()]
+        return [instant or 0 for instant in values(column)]
     if pa.types.is_list(kind):
         return [names or [] for names in column.to_pylist()]
-    values: list[object] = (column.cast(pa.utf8()) if pa.types.is_dictionary(column.type) else column).to_pylist()
+    found: list[object] = values(column)
     if name in _EMPTY_TEXT:
-        return [_EMPTY_TEXT[name] if value is None else value for value in values]
+        return [_EMPTY_TEXT[name] if value is None else value for value in found]
     if name in _FALSE:
-        return [bool(value) for value in values]
-    return [0 if value is None else value for value in values] if name == "revision" else values
+        return [bool(value) for value in found]
+    return [0 if value is None else value for value in found] if name == "revision" else found

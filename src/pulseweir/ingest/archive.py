@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from pulseweir.errors import ArchiveDamaged, ArchiveUnavailable
 from pulseweir.ingest.settings import ArchiveSettings
+from pulseweir.records.columns import values
 from pulseweir.records.topics import DEVICE_MESSAGES
 from pulseweir.telemetry import RAW_APPEND, RAW_BYTES
 from pulseweir.worker import FIRST_POSITION, LAST_POSITION, Handled, Stage
@@ -286,8 +287,8 @@ def _overlapping(frames: Iterable[Frame]) -> set[Frame]:
 
 
 def _unseen(table: pa.Table, seen: set[tuple[str, int]]) -> pa.Table:
-    received = table.column("received_at").cast(pa.int64()).to_pylist()
-    keys = list(zip(table.column("message_id").to_pylist(), received, strict=True))
+    received = values(table.column("received_at"))
+    keys = list(zip(values(table.column("message_id")), received, strict=True))
     is_new = []
     for key in keys:
         is_new.append(key not in seen)

@@ -19,6 +19,7 @@ from pulseweir.ingest.device_mapping.templates import Measurement
 from pulseweir.ingest.identity import Association, Identity, Question
 from pulseweir.ingest.measurement_rows import MeasurementRows
 from pulseweir.ingest.settings import ConnectorSettings
+from pulseweir.records.columns import values
 from pulseweir.records.topics import DEVICE_MESSAGES, MEASUREMENTS
 from pulseweir.telemetry import CLOCK_SKEW, CONNECTOR_DEVICE_EVENTS, CONNECTOR_NORMALIZED, CONNECTOR_UNMATCHED
 from pulseweir.worker import Handled, Stage, record_id
@@ -240,8 +241,8 @@ def depth_of(value: object) -> int:
 
 def _messages(table: pa.Table, first_parked: list[int] | None) -> list[_Message]:
     names = ("message_id", "kind", "properties_json", "system_properties_json", "body")
-    ids, kinds, properties, system, bodies = (table[name].to_pylist() for name in names)
-    received = table["received_at"].cast(pa.int64()).to_pylist()
+    ids, kinds, properties, system, bodies = (values(table[name]) for name in names)
+    received = values(table["received_at"])
     return [
         _Message(
             table,

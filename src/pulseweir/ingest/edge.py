@@ -17,6 +17,7 @@ from pulseweir.ingest.hub.hub import Hub
 from pulseweir.ingest.hub.registry import Registry
 from pulseweir.ingest.hub.settings import is_loopback
 from pulseweir.ingest.settings import EdgeSettings
+from pulseweir.records.columns import values
 from pulseweir.records.topics import DEVICE_MESSAGES
 from pulseweir.worker import Handled, Stage, Worker
 
@@ -158,7 +159,7 @@ class ForwardStage(Stage):
 def _by_device(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     """Rows of each device, in order."""
     places: dict[str, list[int]] = {}
-    for place, device_id in enumerate(table.column("device_id").to_pylist()):
+    for place, device_id in enumerate(values(table.column("device_id"))):
         places.setdefault(device_id, []).append(place)
     for device_id, own in places.items():
         yield device_id, table.take(pa.array(own, pa.int64()))
@@ -166,7 +167,7 @@ def _by_device(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
 
 def _messages(rows: pa.Table) -> list[tuple[bytes, Properties]]:
     columns = [
-        rows.column(name).to_pylist() for name in ("body", "properties_json", "system_properties_json", "message_id")
+        values(rows.column(name)) for name in ("body", "properties_json", "system_properties_json", "message_id")
     ]
     return [(body, _properties(sent, system, own)) for body, sent, system, own in zip(*columns, strict=True)]
 

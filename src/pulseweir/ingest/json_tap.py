@@ -8,6 +8,7 @@ import msgspec
 import pyarrow as pa
 
 from pulseweir.ingest.device_mapping.tokens import instant_text
+from pulseweir.records.columns import values
 
 _COLUMNS = ("device_id", "type", "patient_id", "encounter_id", "correlation_id", "message_id", "name", "text")
 _PARTITIONS = 256
@@ -15,9 +16,9 @@ _PARTITIONS = 256
 
 def normalized_messages(table: pa.Table) -> list[tuple[str, bytes]]:
     """(key, JSON) of every measurement in a ``measurements`` table, in order of appearance."""
-    columns = [table[name].to_pylist() for name in _COLUMNS]
-    occurred = table["occurred_at"].cast(pa.int64()).to_pylist()
-    received = table["received_at"].cast(pa.int64()).to_pylist()
+    columns = [values(table[name]) for name in _COLUMNS]
+    occurred = values(table["occurred_at"])
+    received = values(table["received_at"])
     found: dict[tuple[object, ...], list[dict[str, str]]] = {}
     for *head, name, text, measured, arrived in zip(*columns, occurred, received, strict=True):
         found.setdefault((*head, measured, arrived), []).append({"Name": name, "Value": text})

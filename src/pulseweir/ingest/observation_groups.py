@@ -20,6 +20,7 @@ from pulseweir.ingest.grouping import (
     resource_id,
     segment,
 )
+from pulseweir.records.columns import values
 
 _COLUMNS = (
     "observation_id",
@@ -99,9 +100,9 @@ def collect(tables: Iterable[pa.Table]) -> tuple[dict[str, PendingObservation], 
     pending: dict[str, PendingObservation] = {}
     without = 0
     for table in tables:
-        columns = [table[name].to_pylist() for name in _COLUMNS]
-        occurred = table["occurred_at"].cast(pa.int64()).to_pylist()
-        received = table["received_at"].cast(pa.int64()).to_pylist()
+        columns = [values(table[name]) for name in _COLUMNS]
+        occurred = values(table["occurred_at"])
+        received = values(table["received_at"])
         for place, row in enumerate(zip(*columns, occurred, received, strict=True)):
             if row[0] is None or row[5] is None:
                 without += 1
