@@ -191,7 +191,7 @@ class Worker:
         except Exception as error:
             # The loop is the one place that catches everything: a bug met by one record must not block its shard.
             structlog.get_logger().error(
-                "batch_failed", group=self._stage.group, error=type(error).__name__, exc_info=True
+                "batch_failed", group=self._stage.group, error=type(error).__name__, place=place_of(error)
             )
             self._careful = True
             await self._begin_again()
@@ -227,7 +227,10 @@ class Worker:
                 row = delivery.table.slice(index, 1)
                 saved = self._stage.snapshots()
                 try:
-                    await self._accept(await self._stage.handle({delivery.shard: row}), {})
+                    handled = await self._stage.handle({delivery.shard: row})
+                    await self._publish(handled)
+                    # Committed with the position of its delivery, below: alone it would count again after a kill.
+                    self._outcome.absorb(handled.outcome)
                 except RetryLater:
                     raise
                 except Exception as error:
