@@ -14,6 +14,7 @@ from msgspec import json
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -128,6 +129,10 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line, environment, files named by ``…_FILE``, ``pulseweir.toml``: the first that says a key wins."""
         files = InitSettingsSource(settings_cls, init_kwargs=_from_secret_files())
+        if isinstance(env_settings, EnvSettingsSource):
+            # Else the name of a secret's file would be taken for a key of its section, which has none of that name.
+            named = {name: text for name, text in env_settings.env_vars.items() if not _names_a_file(name.upper())}
+            env_settings.env_vars = named
         return init_settings, env_settings, files, TomlConfigSettingsSource(settings_cls, settings_file())
 
 
@@ -214,14 +219,19 @@ def _from_secret_files() -> dict[str, Any]:
     """Values whose variable ends in _FILE: the text of the file it names."""
     values: dict[str, Any] = {}
     for name in sorted(os.environ):
-        path = _path(name)
-        if not name.startswith(PREFIX) or name in _NOT_SETTINGS or _is_setting(path) or not _is_known(name):
+        if not _names_a_file(name):
             continue
-        branch = values
+        path, branch = _path(name), values
         for part in path[:-1]:
             branch = branch.setdefault(part, {})
         branch[path[-1].removesuffix("_file")] = _secret(name, Path(os.environ[name]))
     return values
+
+
+def _names_a_file(variable: str) -> bool:
+    """Whether a variable names the file that holds a setting, rather than the setting."""
+    is_other = variable in _NOT_SETTINGS or _is_setting(_path(variable))
+    return variable.startswith(PREFIX) and not is_other and _is_known(variable)
 
 
 def _secret(name: str, path: Path) -> str:
