@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pulseweir.errors import AlertCommandRefused
 from pulseweir.warm_path.alert_settings import AlertSettings
-from pulseweir.warm_path.alerts import Alert, Step, clear
+from pulseweir.warm_path.alerts import Alert, Step, clear, climb
 
 _SECOND = 1_000_000
 
@@ -48,6 +48,19 @@ def assign(alert: Alert, owner: str, user: str, now: int) -> Step:
         step.note("acknowledged", now, user, reason="seen-going")
     step.note("claimed" if owner == user else "assigned", now, user, owner=owner)
     return step
+
+
+def escalate(alert: Alert, user: str, now: int, settings: AlertSettings) -> Step:
+    """A person asks for the next rung of the ladder now, whether or not somebody has seen it.
+
+    Raises:
+        AlertCommandRefused: It is closed, or every rung has been told.
+    """
+    _require_open(alert, "escalate")
+    ladder = settings.ladders.get(alert.priority, ())
+    if alert.level >= len(ladder):
+        raise AlertCommandRefused(alert.alert_id, "escalate", "everybody on its ladder has been told; call them.")
+    return climb(Step(alert), user, now, settings)
 
 
 def add_note(alert: Alert, text: str, user: str, now: int) -> Step:

@@ -127,14 +127,22 @@ def advance(alert: Alert, now: int, settings: AlertSettings) -> Step | None:
         step.note("suppression-ended", now)
     ladder = settings.ladders.get(alert.priority, ())
     while step.alert.level < len(ladder) and now >= _at(step.alert, ladder[step.alert.level].after_seconds):
-        rung = ladder[step.alert.level]
-        level = step.alert.level + 1
-        step.alert = replace(step.alert, level=level, reminders=0)
-        kind = "page" if level == 1 else "escalation"
-        step.pages.append(Page(f"{alert.alert_id}:{alert.priority}:{kind}:{level}", kind, rung.role, level))
-        step.note("paged" if level == 1 else "escalated", now, level=level, role=rung.role)
+        climb(step, "", now, settings)
     _remind(step, now, settings)
     step.alert = replace(step.alert, updated_at=now, next_step_at=_next_step(step.alert, now, settings))
+    return step
+
+
+def climb(step: Step, actor: str, now: int, settings: AlertSettings) -> Step:
+    """Tell the next rung of the ladder; `actor` is who asked for it, "" for the timer."""
+    alert = step.alert
+    rung = settings.ladders[alert.priority][alert.level]
+    level = alert.level + 1
+    step.alert = replace(alert, level=level, reminders=0, updated_at=now)
+    step.alert = replace(step.alert, next_step_at=_next_step(step.alert, now, settings))
+    kind = "page" if level == 1 else "escalation"
+    step.pages.append(Page(f"{alert.alert_id}:{alert.priority}:{kind}:{level}", kind, rung.role, level))
+    step.note("paged" if level == 1 else "escalated", now, actor, level=level, role=rung.role)
     return step
 
 

@@ -87,6 +87,15 @@ class CareTeamDesk:
             person, alert_id, "assign", lambda alert, now: alert_commands.assign(alert, owner, person.user_name, now)
         )
 
+    async def escalate(self, person: Person, alert_id: str) -> AlertRow:
+        """The person asks for the next rung of the ladder now."""
+        return await self._do(
+            person,
+            alert_id,
+            "escalate",
+            lambda alert, now: alert_commands.escalate(alert, person.user_name, now, self._settings),
+        )
+
     async def add_note(self, person: Person, alert_id: str, text: str) -> AlertRow:
         """The person writes something down."""
         return await self._do(

@@ -85,6 +85,10 @@ def _assign(desk: CareTeamDesk, person: Person, alert_id: str, form: FormData) -
     return desk.assign(person, alert_id, _required(form, "owner", "Choose who takes it."))
 
 
+def _escalate(desk: CareTeamDesk, person: Person, alert_id: str, _form: FormData) -> Awaitable[AlertRow]:
+    return desk.escalate(person, alert_id)
+
+
 def _note(desk: CareTeamDesk, person: Person, alert_id: str, form: FormData) -> Awaitable[AlertRow]:
     return desk.add_note(person, alert_id, _required(form, "text", "Write the note first."))
 
@@ -117,6 +121,7 @@ _COMMANDS: dict[str, tuple[Right, Command]] = {
     "acknowledge": ("act", _acknowledge),
     "claim": ("act", _claim),
     "assign": ("assign", _assign),
+    "escalate": ("act", _escalate),
     "note": ("act", _note),
     "resolve": ("act", _resolve),
     "reject": ("act", _reject),

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pulseweir.errors import AlertCommandRefused
 from pulseweir.records.flag_facts import FlagFact
-from pulseweir.warm_path.alert_commands import acknowledge, add_note, assign, claim, resolve, suppress
+from pulseweir.warm_path.alert_commands import acknowledge, add_note, assign, claim, escalate, resolve, suppress
 from pulseweir.warm_path.alert_settings import AlertSettings, Rung
 from pulseweir.warm_path.alerts import Alert, Step, advance, delivered, take_fact
 
@@ -239,6 +239,28 @@ def test_after_closing_the_same_episode_stays_quiet_unless_it_gets_worse() -> No
     assert take(fact(2), closed, soon).alert.priority == "high"
     assert take(fact(2, band="medium"), closed, later).alert.alert_id != closed.alert_id
     assert take(fact(1, flag_id="f2", band="medium"), closed, soon).alert.state == "raised"
+
+
+def test_a_person_escalates_at_once_rung_by_rung_until_everybody_is_told() -> None:
+    alert, told = raised(), []
+
+    for _ in range(len(SETTINGS.ladders["high"]) - 1):
+        step = escalate(alert, "nurse", NOW, SETTINGS)
+        alert = step.alert
+        told += [(page.kind, page.level) for page in step.pages]
+
+    assert told == [("escalation", level) for level in range(2, len(SETTINGS.ladders["high"]) + 1)]
+    assert [event.actor for event in step.events] == ["nurse"]
+    with pytest.raises(AlertCommandRefused, match="everybody"):
+        escalate(alert, "nurse", NOW, SETTINGS)
+
+
+def test_the_timer_does_not_repeat_a_rung_that_a_person_told() -> None:
+    alert = escalate(raised(), "nurse", NOW, SETTINGS).alert
+
+    later = climb(alert, SETTINGS.ladders["high"][2].after_seconds)
+
+    assert [page.level for page in later.pages] == [3]
 
 
 def test_suppression_is_timed_reasoned_and_visible() -> None:

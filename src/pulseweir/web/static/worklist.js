@@ -56,7 +56,7 @@ document.addEventListener("keydown", (event) => {
   if (key === "j") move(1);
   else if (key === "k") move(-1);
   else if (key === "?") help.showModal();
-  else if (["a", "c"].includes(key)) press(key);
+  else if (["a", "c", "e"].includes(key)) press(key);
   else return;
   event.preventDefault();
 });
