@@ -1,6 +1,7 @@
 """Settings: who wins, what is refused, and that a secret stays one."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -108,12 +109,11 @@ def test_a_settings_file_that_is_named_must_exist(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_a_secret_may_come_from_a_file(
-    variable: str, read: "object", monkeypatch: pytest.MonkeyPatch, clean: Path
+    variable: str, read: Callable[[Settings], str], monkeypatch: pytest.MonkeyPatch, clean: Path
 ) -> None:
     (clean / "secret").write_text(f"{SECRET}\n")
     monkeypatch.setenv(variable, str(clean / "secret"))
 
-    assert callable(read)
     assert read(load_settings()) == SECRET
 
 
