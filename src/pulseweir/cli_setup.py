@@ -13,6 +13,7 @@ import typer
 
 from pulseweir.cli_output import FINDINGS, AsJson, DataDir, end, explained, print_json, print_rows, settings_for
 from pulseweir.clock import Clock, real_microseconds
+from pulseweir.errors import RefuseToStart
 
 setup_app = typer.Typer()
 device_app = typer.Typer(no_args_is_help=True, help="The hub's registry of devices.")
@@ -24,8 +25,10 @@ setup_app.add_typer(user_app, name="user")
 
 DeviceId = Annotated[str, typer.Argument(help="Id of the device; case-sensitive.")]
 Kind = Annotated[str, typer.Option(help="Catalog kind, such as bedside-monitor; none takes the site's mapping.")]
-DeviceMappingFile = Annotated[Path, typer.Option("--device-mapping", help="devicecontent.json")]
-FhirMappingFile = Annotated[Path, typer.Option("--fhir-mapping", help="fhirmapping.json")]
+DeviceMappingFile = Annotated[
+    Path, typer.Option("--device-mapping", exists=True, dir_okay=False, help="devicecontent.json")
+]
+FhirMappingFile = Annotated[Path, typer.Option("--fhir-mapping", exists=True, dir_okay=False, help="fhirmapping.json")]
 MessageFiles = Annotated[list[Path], typer.Option("--message", help="A message: a body, or the hub's envelope.")]
 _DAY_SECONDS = 86_400
 
@@ -120,7 +123,10 @@ def device_import(
     from pulseweir.ingest.hub.registry import DeviceEntry
 
     with explained(), path.open(encoding="utf-8", newline="") as file:
-        entries = [DeviceEntry(row["device_id"], kind=row.get("kind") or "") for row in csv.DictReader(file)]
+        rows = csv.DictReader(file)
+        if "device_id" not in (rows.fieldnames or ()):
+            raise RefuseToStart(f"{path}: no column device_id in its first line. Its columns are device_id, kind.")
+        entries = [DeviceEntry(row["device_id"], kind=row.get("kind") or "") for row in rows]
         count = _registry(data_dir).import_entries(entries)
     typer.echo(f"{count} devices registered.")
 

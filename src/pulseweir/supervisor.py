@@ -96,6 +96,7 @@ class Supervisor:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            self._lock.close()
             raise DataDirectoryInUse(self._data_directory) from error
 
     async def _launch(self, role: str) -> asyncio.subprocess.Process:

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from pulseweir.errors import RefuseToStart
-from pulseweir.sqlite import copy_database
+from pulseweir.sqlite import connect, copy_database
 
 _DATABASES = {".db", ".sqlite"}
 _LEFT_OUT = {"run", "lock"}
@@ -27,11 +27,14 @@ def backup(data_directory: Path, target: Path) -> int:
         raise RefuseToStart(f"{target} exists. Name a folder that does not.")
     files = sorted(path for path in data_directory.rglob("*") if path.is_file() and _is_state(path, data_directory))
     files.sort(key=lambda path: _journey_order(path.relative_to(data_directory)))
+    target.mkdir(parents=True, mode=0o700)
     for path in files:
         copy = target / path.relative_to(data_directory)
         copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.suffix in _DATABASES:
             copy_database(path, copy)
+            if path.relative_to(data_directory).parts[:2] == ("bus", "groups"):
+                _dismiss_members(copy)
         else:
             shutil.copy2(path, copy)
     return len(files)
@@ -55,6 +58,13 @@ def restore(source: Path, data_directory: Path) -> int:
 def _is_state(path: Path, root: Path) -> bool:
     relative = path.relative_to(root)
     return relative.parts[0] not in _LEFT_OUT and not path.name.endswith(_SIDE_FILES) and path.suffix != ".new"
+
+
+def _dismiss_members(ledger: Path) -> None:
+    """Who works on which shard is a fact of the running house; in a copy it would keep new workers waiting."""
+    connection = connect(ledger)
+    connection.execute("DELETE FROM lease; DELETE FROM member")
+    connection.close()
 
 
 def _journey_order(relative: Path) -> tuple[int, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pulseweir.backends.bus.embedded import EmbeddedBus, ledger_path
 from pulseweir.backends.bus.ledger import PARKED, QUARANTINED, Ledger
 from pulseweir.backends.settings import BusSettings
+from pulseweir.errors import RefuseToStart
 from pulseweir.records.topics import DEVICE_MESSAGES, MEASUREMENTS
 from pulseweir.telemetry import CONSERVATION_DIFFERENCE
 
@@ -49,7 +50,13 @@ class Conservation:
 
 
 def conserve(bus_directory: Path, settings: BusSettings | None = None) -> Conservation:
-    """Draw up both balances; exact also while everything runs."""
+    """Draw up both balances; exact also while everything runs.
+
+    Raises:
+        RefuseToStart: There is no bus: nothing ever ran on this directory.
+    """
+    if not bus_directory.is_dir():
+        raise RefuseToStart(f"{bus_directory} does not exist: nothing ran there. Name the house with --data-dir.")
     messages = balance(bus_directory, DEVICE_MESSAGES, MESSAGES_GROUP, settings)
     measurements = balance(bus_directory, MEASUREMENTS, MEASUREMENTS_GROUP, settings)
     difference = abs(messages.difference) + abs(measurements.difference)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulseweir.backends.bus.base import Outcome, SetAside
-from pulseweir.backends.bus.embedded import BusSettings, EmbeddedBus, EmbeddedSubscription
+from pulseweir.backends.bus.embedded import EmbeddedBus, EmbeddedSubscription
+from pulseweir.backends.settings import BusSettings
 from pulseweir.errors import RejectRecord, RetryLater
 from pulseweir.operations.conserve import Balance, balance, conserve, lag
 from pulseweir.records.topics import DEVICE_MESSAGES, INSTANT, MEASUREMENT_SCHEMA, MEASUREMENTS
