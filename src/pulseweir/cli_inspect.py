@@ -20,7 +20,8 @@ inspect_app = typer.Typer()
 quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that wait for a person: list, show, redrive, discard.")
 inspect_app.add_typer(quarantine_app, name="quarantine")
 
-RecordIds = Annotated[list[str], typer.Argument(help="Ids as `quarantine list` prints them.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many it would be, and change nothing.")]
+RecordIds = Annotated[list[str], typer.Argument(help="Ids as `quarantine list` prints them; `all` for every one.")]
 
 
 @inspect_app.command()
@@ -144,9 +145,7 @@ def quarantine_show(
 
 
 @quarantine_app.command("redrive")
-def quarantine_redrive(
-    record_ids: RecordIds, data_dir: DataDir = None, dry_run: Annotated[bool, typer.Option("--dry-run")] = False
-) -> None:
+def quarantine_redrive(record_ids: RecordIds, data_dir: DataDir = None, dry_run: DryRun = False) -> None:
     """Try rows again after a fix. Twice changes nothing."""
     from pulseweir.operations.quarantine import redrive
 
@@ -161,7 +160,7 @@ def quarantine_discard(
     record_ids: RecordIds,
     reason: Annotated[str, typer.Option(help="Why they are not needed; kept in the log.")],
     data_dir: DataDir = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Drop rows for good; they count as filtered:discarded from then on."""
     import structlog

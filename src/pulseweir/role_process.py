@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -13,12 +14,16 @@ import uvloop
 
 from pulseweir import __version__
 from pulseweir.clock import Clock
+from pulseweir.errors import PulseweirError
+from pulseweir.operations.status import take_stock
 from pulseweir.pipeline import ROLES, House
 from pulseweir.run_files import supervisor_is_gone, write_ready
 from pulseweir.settings import Settings
 from pulseweir.telemetry import BUILD_INFO, serve_metrics
 
 _LOOK_SECONDS = 1.0
+_STOCK_SECONDS = 15.0
+_STOCK_ROLE = "connector"
 # Batches make many objects that live as long as the batch: collecting less often costs less than it keeps.
 _COLLECT_THRESHOLDS = (20_000, 20, 50)
 
@@ -69,12 +74,22 @@ async def _run(roles: Sequence[str], settings: Settings, clock: Clock) -> None:
         for role in roles:
             facts = await ROLES[role](house)
             write_ready(settings.data_dir, role, {"metrics_port": metrics_port, **facts})
+        if _STOCK_ROLE in roles:
+            house.loop(_take_stock(settings))
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_COLLECT_THRESHOLDS)
         await _until_stopped(house, stopping)
     finally:
         await house.close()
+
+
+async def _take_stock(settings: Settings) -> None:
+    """Metrics about the whole house, a few times a minute; one process of it is enough."""
+    while True:
+        await asyncio.sleep(_STOCK_SECONDS)
+        with suppress(PulseweirError):
+            await asyncio.to_thread(take_stock, settings)
 
 
 async def _until_stopped(house: House, stopping: asyncio.Event) -> None:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pulseweir.operations.conserve import balance
+from pulseweir.operations.conserve import balance, conserve, lag
 from pulseweir.pipeline import GROUPS, ROLES
 from pulseweir.run_files import read_ready
 from pulseweir.settings import Settings
+from pulseweir.telemetry import BUS_CONSUMER_LAG
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +50,14 @@ def status(settings: Settings) -> Status:
         books = balance(settings.data_dir / "bus", topic, group, settings.bus)
         groups.append(GroupStatus(topic, group, books.in_flight, books.quarantined))
     return Status(roles, groups)
+
+
+def take_stock(settings: Settings) -> None:
+    """Bring the metrics of the whole house up to date: every group's backlog, and the conservation difference.
+
+    Raises:
+        RefuseToStart: Nothing has run on this data directory yet.
+    """
+    for topic, group in GROUPS:
+        BUS_CONSUMER_LAG.labels(topic, group).set(lag(settings.data_dir / "bus", topic, group, settings.bus))
+    conserve(settings.data_dir / "bus", settings.bus)

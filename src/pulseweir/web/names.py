@@ -109,6 +109,6 @@ def person_of(resource: dict[str, Any]) -> Person:
     names = [name for name in resource.get("name", []) if isinstance(name, dict)]
     chosen = next((name for name in names if name.get("use") == "official"), names[0] if names else {})
     text = str(chosen.get("text") or " ".join([*chosen.get("given", []), chosen.get("family", "")])).strip()
-    words = [word for word in text.split() if word[0].isalnum()]
+    words = [word for word in text.split() if word[0].isalpha()]
     letters = words[0][0] + words[-1][0] if len(words) > 1 else text[:1]
     return Person(text, str(resource.get("birthDate", "")), letters.upper())

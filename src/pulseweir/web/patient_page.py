@@ -33,7 +33,8 @@ from pulseweir.web.screens import Screens
 from pulseweir.web.tiles import BAND_WORDS, age_sex, pill_of
 from pulseweir.web.vitals_history import History, Sample, read_history
 
-HOURS = (6, 24, 72, 168)
+HOURS = (1, 6, 24, 72, 168)
+_USUAL_HOURS = 24
 _HOUR = 3_600_000_000
 _TABLE_ROWS = 200
 _PARAMETERS = ("respiratory_rate", "spo2", "air_or_oxygen", "systolic_bp", "pulse", "consciousness", "temperature")
@@ -62,6 +63,7 @@ class Part:
 @dataclass(frozen=True, slots=True)
 class _Record:
     row: LiveRow
+    known_since: int
     last_final: ScoreRow | None
     alerts: list[AlertRow]
     flags: list[FlagRow]
@@ -81,7 +83,7 @@ async def show_patient(request: Request, screens: Screens, viewer: Viewer) -> Re
         viewer=viewer,
         charts=True,
         here="patient",
-        hours=_hours(request),
+        hours=_hours(request, record),
         all_hours=HOURS,
         **_facts(screens, viewer, record, person),
     )
@@ -101,7 +103,7 @@ async def send_charts(request: Request, screens: Screens, viewer: Viewer) -> Res
     patient_id = request.path_params["patient_id"]
     record = await _record(screens, viewer, patient_id)
     end = screens.clock.now_microseconds()
-    start = end - _hours(request) * _HOUR
+    start = end - _hours(request, record) * _HOUR
     rows, episodes, past = await screens.repository.read(_past, patient_id, start)
     history = await read_history(screens.fhir, patient_id, start, rows)
     await screens.record(viewer, "read", patient_id=patient_id, subject="charts")
@@ -135,8 +137,14 @@ def _read(transaction: Transaction, patient_id: str) -> _Record | None:
     final = scores.score_history(transaction, patient_id, start=row.window_start - _HOUR)
     shown = alerts.alerts_of(transaction, patient_id, start=row.newest_occurred_at - 24 * _HOUR)[:_MOST_ALERTS]
     happened = alerts.transitions(transaction, [alert.alert_id for alert in shown])
+    known = scores.known_since(transaction, patient_id)
     return _Record(
-        row, final[-1] if final else None, shown, flags.open_flags(transaction, patient_id=patient_id), happened
+        row,
+        row.window_start if known is None else known,
+        final[-1] if final else None,
+        shown,
+        flags.open_flags(transaction, patient_id=patient_id),
+        happened,
     )
 
 
@@ -225,6 +233,10 @@ def _vital_tables(history: History) -> list[tuple[str, list[tuple[Sample, str]]]
     return tables
 
 
-def _hours(request: Request) -> int:
-    text = request.query_params.get("hours", "24")
-    return int(text) if text in [str(hours) for hours in HOURS] else 24
+def _hours(request: Request, record: _Record) -> int:
+    """The span asked for, else the shortest that holds all there is, up to the usual one."""
+    text = request.query_params.get("hours", "")
+    if text in [str(hours) for hours in HOURS]:
+        return int(text)
+    known = record.row.newest_occurred_at - record.known_since
+    return next((hours for hours in HOURS if known < hours * _HOUR or hours == _USUAL_HOURS), _USUAL_HOURS)

@@ -60,8 +60,15 @@ class Change:
 
 
 def draw(points: Sequence[ScorePoint], now: int, hours: float) -> Sparkline:
-    """The highest score of each of `_BUCKETS` equal spans, joined where neighbours have data."""
-    span = int(hours * _HOUR)
+    """The highest score of each of `_BUCKETS` equal spans, joined where neighbours have data.
+
+    Args:
+        points: Oldest first.
+        now: Right edge, microseconds.
+        hours: Longest span; a patient known for less time is drawn over that time, an hour at least.
+    """
+    known = now - points[0].window_end if points else 0
+    span = min(int(hours * _HOUR), max(_HOUR, known))
     start = now - span
     highest: dict[int, float] = {}
     for point in points:
@@ -74,7 +81,7 @@ def draw(points: Sequence[ScorePoint], now: int, hours: float) -> Sparkline:
     dots = tuple(spots[run[0]] for run in runs if len(run) == 1)
     bands = tuple((band, _y(upper), _y(lower) - _y(upper)) for band, lower, upper in BAND_EDGES)
     last = spots[max(spots)] if spots else None
-    words = f"Score over {hours:g} hours: " + (
+    words = f"Score over {span / _HOUR:.2g} hours: " + (
         f"lowest {min(highest.values()):g}, highest {max(highest.values()):g}" if highest else "no data"
     )
     return Sparkline(lines, dots, bands, last, words)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Table, bindparam, select, tuple_, update
+from sqlalchemy import ColumnElement, Table, bindparam, func, select, tuple_, update
 
 from pulseweir.backends.repository import changes
 from pulseweir.backends.repository.rows import LiveRow, RecordedWindow, ScorePoint, ScoreRow, WindowRow
@@ -84,6 +84,14 @@ def score_history(
     if end is not None:
         query = query.where(SCORE.c.window_start < end)
     return changes.typed(ScoreRow, transaction.execute(query.order_by(SCORE.c.window_start, SCORE.c.window_end)))
+
+
+def known_since(transaction: Transaction, patient_id: str) -> int | None:
+    """Start of a patient's first scored window; None before there is one."""
+    found: int | None = transaction.scalar(
+        select(func.min(SCORE.c.window_start)).where(SCORE.c.patient_id == patient_id)
+    )
+    return found
 
 
 def recent_points(
