@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -172,7 +172,19 @@ class RecordStage(Stage):
         if time.monotonic() - self._routes_read_at < self._routing_settings.refresh_seconds / 2:
             return
         self._routes_read_at = time.monotonic()
-        self._routes = routes(await self._repository.read(people.care_teams), self._routing_settings)
+        found = routes(await self._repository.read(people.care_teams), self._routing_settings)
+        if found != self._routes:
+            self._routes = found
+            await self._repository.write(self._route_again)
+
+    def _route_again(self, transaction: Transaction) -> None:
+        """Give live rows that stand already to the team that answers for them now."""
+        moved = []
+        for row in scores.live_rows(transaction, model=None):
+            team = self._routes.team_for(row.patient_id, row.ward)
+            if (row.care_team_id, row.care_team) != (team.care_team_id or None, team.name):
+                moved.append(replace(row, care_team_id=team.care_team_id or None, care_team=team.name))
+        scores.put_live(transaction, moved)
 
     def _note_latencies(self, occurred_at: Sequence[int]) -> None:
         clock = self._repository.clock

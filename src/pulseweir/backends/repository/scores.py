@@ -174,6 +174,11 @@ def save_live(transaction: Transaction, rows: Iterable[LiveRow]) -> list[LiveRow
     return _save(transaction, LIVE_ROW, fresh)
 
 
+def put_live(transaction: Transaction, rows: Sequence[LiveRow]) -> list[LiveRow]:
+    """Store present live rows again, with what changed about them beside their scores."""
+    return _save(transaction, LIVE_ROW, rows)
+
+
 def link_windows(transaction: Transaction, links: Iterable[tuple[WindowKey, str | None]]) -> None:
     """Write which Flag each window belongs to."""
     rows = [
