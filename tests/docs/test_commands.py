@@ -56,6 +56,7 @@ async def _run(script: str, directory: Path, environment: dict[str, str]) -> str
     return printed.decode()
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("page", "script"), _scripts(""), ids=_names(_scripts("")))
 async def test_commands_of_page_run(page: Path, script: str, tmp_path: Path) -> None:
     printed = await _run(script, ROOT, {"PULSEWEIR_DATA_DIR": str(tmp_path / "house")})

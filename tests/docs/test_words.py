@@ -23,7 +23,7 @@ _ALLOWED = {
     r"\balarms?\b": re.compile(r"\b(not|no|never|nor|neither)\b[^.|]*\balarm", re.IGNORECASE),
     r"\btelemetry\b": re.compile(r"telemetry\.py"),
 }
-_MACHINE = re.compile(r"(?<![\w.])/(?:work|home|root|Users)/\w|[\w.-]+\.(?:internal|local|lan|corp)\b(?!host)")
+_MACHINE = re.compile(r"(?<![\w.])/(?:work|home|root|Users)/\w|[\w-]+\.(?:internal|lan|corp)\b|[\w-]+\.[\w-]+\.local\b")
 _REGISTRY = re.compile(
     r"--(?:extra-)?index-url|--find-links|\b(?:pypi|registry|mirror|proxy)[\w.-]*\.[a-z]{2,}/", re.IGNORECASE
 )

@@ -58,6 +58,6 @@ def take_stock(settings: Settings) -> None:
     Raises:
         RefuseToStart: Nothing has run on this data directory yet.
     """
+    conserve(settings.data_dir / "bus", settings.bus)
     for topic, group in GROUPS:
         BUS_CONSUMER_LAG.labels(topic, group).set(lag(settings.data_dir / "bus", topic, group, settings.bus))
-    conserve(settings.data_dir / "bus", settings.bus)
