@@ -27,6 +27,10 @@ Hours = Annotated[float | None, typer.Option(min=0.01, help="Only the first hour
 
 def main() -> None:
     """The entry point of the installed command."""
+    from pulseweir.role_process import configure_logging
+
+    # Before anything else: structlog's own defaults write to standard output, and show the variables of a traceback.
+    configure_logging("cli")
     app()
 
 

@@ -1,5 +1,7 @@
 """The commands: what they print as JSON, how they end, and that errors are one line with a remedy."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,18 @@ def data(tmp_path: Path) -> tuple[str, str]:
 
 def test_version_is_the_release() -> None:
     assert call("version").stdout.strip() == __version__
+
+
+def test_logs_of_a_command_never_mix_with_what_it_prints() -> None:
+    program = (
+        "import structlog, pulseweir.cli as cli;"
+        "cli.app = lambda: structlog.get_logger().warning('told', rows=1); cli.main()"
+    )
+
+    answer = subprocess.run([sys.executable, "-c", program], text=True, capture_output=True, check=True)
+
+    assert answer.stdout == ""
+    assert msgspec.json.decode(answer.stderr)["event"] == "told"
 
 
 def test_every_command_explains_itself() -> None:
