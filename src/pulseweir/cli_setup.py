@@ -35,7 +35,7 @@ _DAY_SECONDS = 86_400
 
 @device_app.command("add")
 def device_add(device_id: DeviceId, kind: Kind = "", data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Register a device with two new keys; a device that exists keeps its own."""
+    """Register a device with two new keys. One that exists is refused and keeps its own."""
     from pulseweir.ingest.hub.registry import DeviceEntry
 
     with explained():

@@ -27,7 +27,6 @@ from pulseweir.warm_path.settings import NoticeSettings, RefreshSettings
 from pulseweir.web import alert_actions, health_page, patient_page, reports_page, sign_in_page, ward_page, worklist_page
 from pulseweir.web.accounts import SignIn
 from pulseweir.web.board import Board
-from pulseweir.web.charts import warm_up
 from pulseweir.web.names import Names
 from pulseweir.web.pages import Pages
 from pulseweir.web.screens import Screens, acts, screens_of, shows
@@ -106,13 +105,12 @@ def _routes() -> list[BaseRoute]:
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     screens: Screens = app.state.screens
-    tasks = [asyncio.create_task(screens.board.run()), asyncio.create_task(asyncio.to_thread(warm_up))]
+    following = asyncio.create_task(screens.board.run())
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
         await screens.names.close()
 
 

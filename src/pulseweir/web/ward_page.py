@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import msgspec
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from pulseweir.backends.repository.rows import AlertRow, LiveRow
 from pulseweir.web import sessions
 from pulseweir.web.board import Subscription
+from pulseweir.web.charts import warm_up
 from pulseweir.web.names import NOBODY
 from pulseweir.web.rights import Viewer
 from pulseweir.web.screens import Screens
@@ -66,7 +68,7 @@ async def show_ward(request: Request, screens: Screens, viewer: Viewer) -> Respo
         await screens.names.look_up([row.patient_id for row in rows])
     await screens.record(viewer, "read", subject=f"ward-overview {ward}".strip())
     tiles = sorted((_drawn(screens, viewer, row) for row in rows), key=lambda drawn: drawn.tile.order)
-    return screens.pages.page(
+    page = screens.pages.page(
         "ward.html",
         viewer=viewer,
         here="ward",
@@ -77,6 +79,9 @@ async def show_ward(request: Request, screens: Screens, viewer: Viewer) -> Respo
         chosen_ward=ward,
         sequence=screens.board.sequence,
     )
+    # Whoever looks at the board opens a patient next: the chart library is loaded by then.
+    page.background = BackgroundTask(warm_up)
+    return page
 
 
 async def stream_events(request: Request, screens: Screens, viewer: Viewer) -> Response:

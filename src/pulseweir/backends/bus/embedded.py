@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 import pyarrow as pa
 
 from pulseweir.backends.bus.base import Delivery, Outcome, SetAside
+from pulseweir.backends.bus.doorbell import Bell, Ear
 from pulseweir.backends.bus.encoding import cut, decode, to_schema
 from pulseweir.backends.bus.ledger import Ledger
 from pulseweir.backends.bus.log import StoredBatch, TopicLog
@@ -17,16 +18,17 @@ from pulseweir.backends.settings import BusSettings
 from pulseweir.records.topics import SCHEMAS, SHARD_COLUMN
 
 Answer = TypeVar("Answer")
-_WATCH_SECONDS = 0.004
+_LOOK_SECONDS = 0.25
 _CLAIM_SECONDS = 1.0
 
 
 class EmbeddedSubscription:
     """A member of a group on one topic; see `base.Subscription` for what it guarantees."""
 
-    def __init__(self, log: TopicLog, ledger: Ledger) -> None:
+    def __init__(self, log: TopicLog, ledger: Ledger, ear: Ear) -> None:
         self._log = log
         self._ledger = ledger
+        self._ear = ear
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{log.topic}-{ledger.group}")
         self._member = uuid.uuid4().hex
         self._next: dict[int, int] = {}
@@ -102,6 +104,7 @@ class EmbeddedSubscription:
         if self._closed:
             return
         self._closed = True
+        self._ear.close()
         await self._call(self._release)
         self._thread.shutdown()
 
@@ -139,7 +142,7 @@ class EmbeddedSubscription:
     async def _wait_for_change(self, deadline: float) -> None:
         loop = asyncio.get_running_loop()
         while loop.time() < deadline:
-            await asyncio.sleep(_WATCH_SECONDS)
+            await self._ear.wait(min(_LOOK_SECONDS, deadline - loop.time()))
             # A data_version look takes microseconds: cheaper here than in the thread, which is idle now.
             if self._log.version() != self._version:
                 return
@@ -156,6 +159,7 @@ class EmbeddedBus:
         self._settings = settings
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="bus-writer")
         self._logs: dict[str, TopicLog] = {}
+        self._bells: dict[str, Bell] = {}
         self._subscriptions: list[EmbeddedSubscription] = []
 
     @classmethod
@@ -177,7 +181,7 @@ class EmbeddedBus:
         """Join a group on a topic."""
         log = self.open_log(topic)
         ledger = Ledger(ledger_path(self.directory, topic, group), topic, seen_seconds=self._settings.seen_seconds)
-        subscription = EmbeddedSubscription(log, ledger)
+        subscription = EmbeddedSubscription(log, ledger, Ear(self._doorbells(topic)))
         self._subscriptions.append(subscription)
         return subscription
 
@@ -202,15 +206,22 @@ class EmbeddedBus:
                 by_topic.setdefault(topic, []).extend(cut(rows, SHARD_COLUMN[topic], log.shard_count))
         for topic, batches in by_topic.items():
             self._log(topic).append(batches)
+            self._bells[topic].ring()
 
     def _log(self, topic: str) -> TopicLog:
         if topic not in self._logs:
             self._logs[topic] = self.open_log(topic)
+            self._bells[topic] = Bell(self._doorbells(topic))
         return self._logs[topic]
 
     def _close_logs(self) -> None:
         for log in self._logs.values():
             log.close()
+        for bell in self._bells.values():
+            bell.close()
+
+    def _doorbells(self, topic: str) -> Path:
+        return self.directory / "doorbells" / topic
 
 
 def ledger_path(directory: Path, topic: str, group: str) -> Path:
