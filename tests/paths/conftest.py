@@ -1,20 +1,16 @@
 """The shared journey of the four path tests: one house, the whole recording, kept running for all of them."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from paths.journey import OVERRIDES, Background, Journey, Webhook, open_journey, replay_all, share_of
-from paths.recount import Patient, read_recording
+from paths.journey import OVERRIDES, Background, Journey, Webhook, open_journey, replay_all
+from paths.recount import HOURS, Patient, read_recording
 from pulseweir.clock import real_microseconds
 from pulseweir.ingest.recording import plan_recording
 from pulseweir.ingest.recording_plan import RecordingOptions
 
-HOURS: float | None = 72
-"""Every kind of messiness lies in the first three days; the whole recording takes three times as long."""
-SUBJECTS = [int(one) for one in os.environ.get("PATHS_SUBJECTS", "").split()]
 COLOURS = ("test_blue", "test_green", "test_green_history", "test_red", "test_orange")
 
 
@@ -71,10 +67,9 @@ def journey(
 ) -> Iterator[Journey]:
     """The house after the replay, all settled."""
     start = real_microseconds()
-    patients = {subject: recount[subject] for subject in SUBJECTS or recount}
-    plan = share_of(plan_recording("mimic3-demo", recording, start, RecordingOptions(hours=HOURS)), patients)
+    plan = plan_recording("mimic3-demo", recording, start, RecordingOptions(hours=HOURS))
     overrides = {**OVERRIDES, "coordination": {"teams_webhook_url": webhook.url}}
-    begun = open_journey(background, tmp_path_factory.mktemp("journey"), plan, patients, start, overrides)
+    begun = open_journey(background, tmp_path_factory.mktemp("journey"), plan, recount, start, overrides)
     try:
         replay_all(begun)
         yield begun

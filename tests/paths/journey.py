@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from paths.recount import Patient
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.backends.lake import Lake
-from pulseweir.backends.repository import Repository, alerts
+from pulseweir.backends.repository import Repository, alerts, outbox
 from pulseweir.clock import Clock
 from pulseweir.ingest.device_client import HubAddress
 from pulseweir.ingest.edge import Edge, ForwardStage
@@ -48,6 +48,7 @@ OVERRIDES: dict[str, Any] = {
         }
     },
     "refresh": {"every_seconds": 20},
+    "care_routing": {"refresh_seconds": 2},
 }
 
 
@@ -132,7 +133,8 @@ class Journey:
     lake: Lake
     edge: EdgeFacts | None = None
     seconds: float = 0.0
-    alerts_after_replay: int = 0
+    alerts_after_replay: int = -1
+    notices_after_replay: dict[tuple[str, str], int] | None = None
 
     @property
     def directory(self) -> Path:
@@ -231,6 +233,7 @@ def replay_all(journey: Journey) -> None:
     journey.settle()
     with journey.repository.reading() as transaction:
         journey.alerts_after_replay = alerts.count(transaction)
+        journey.notices_after_replay = outbox.count(transaction)
     journey.seconds = time.monotonic() - began
 
 

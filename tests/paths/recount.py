@@ -11,6 +11,8 @@ from pathlib import Path
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
+HOURS = 72
+"""Hours of each patient that are replayed: every kind of messiness lies in them; all take three times as long."""
 FAHRENHEIT_ITEMS = ("678", "679", "223761")
 
 Key = tuple[str, str]

@@ -103,11 +103,11 @@ def usable_readings(charted: Sequence[Charted], vital: str, shift: int) -> list[
         for place, one in enumerate(readings)
     ]
     kept = []
-    for place, one in enumerate(judged):
+    for place, reading in enumerate(judged):
         before = judged[place - 1] if place else None
-        confirmed = before is not None and before.doubtful and one.at - before.at <= LONGEST[vital]
-        if not one.doubtful or confirmed:
-            kept.append(one)
+        confirmed = before is not None and before.doubtful and reading.at - before.at <= LONGEST[vital]
+        if not reading.doubtful or confirmed:
+            kept.append(reading)
     return kept
 
 

@@ -98,9 +98,9 @@ def test_scores_in_the_lake_say_what_the_repository_says(journey: Journey) -> No
             newest[key] = row
 
     for patient in journey.patients.values():
-        for row in windows_of(journey, patient):
-            held = newest[row.patient_id, row.window_start]
-            assert (held["score"], held["status"], held["band"]) == (row.score, row.status, row.band)
+        for window in windows_of(journey, patient):
+            held = newest[window.patient_id, window.window_start]
+            assert (held["score"], held["status"], held["band"]) == (window.score, window.status, window.band)
 
 
 def test_each_vital_with_enough_readings_has_a_trend_fitted_to_them(journey: Journey) -> None:

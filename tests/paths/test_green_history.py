@@ -8,10 +8,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from paths.conftest import HOURS
 from paths.journey import Background, Journey, open_journey, share_of
 from paths.recorded_scores import inputs_of, instant, told, windows_of
-from paths.recount import HOUR, MINUTE, Charted, Patient
+from paths.recount import HOUR, HOURS, MINUTE, Charted, Patient
 from paths.reference_scores import ExpectedScore, expected_scores
 from pulseweir.backends.bus.embedded import ledger_path
 from pulseweir.backends.lake import PATIENT_MEASUREMENTS
