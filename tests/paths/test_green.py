@@ -197,7 +197,8 @@ def test_of_cuff_and_arterial_pressure_in_one_minute_both_are_kept_and_the_arter
         rows = {row.window_start: row for row in windows_of(journey, patient)}
         for at in patient.measured:
             arterial = at.numbers.get(("arterial-pressure", "systolic"))
-            if ("cuff-pressure", "systolic") not in at.numbers or usable.get(at.at + shift) != arterial:
+            is_both = arterial is not None and ("cuff-pressure", "systolic") in at.numbers
+            if not is_both or usable.get(at.at + shift) != arterial:
                 continue
             row = rows[(at.at + shift) // MINUTE * MINUTE]
             (entry,) = [one for one in inputs_of(row) if one["vital"] == "systolic_bp"]
