@@ -46,7 +46,7 @@ def up(data_dir: DataDir = None) -> None:
     from pulseweir.demo import run_up
 
     with explained():
-        asyncio.run(run_up(settings_for(data_dir)))
+        asyncio.run(run_up(settings_for(data_dir), typer.echo))
 
 
 @app.command()
@@ -85,7 +85,8 @@ def demo(
     data_dir: DataDir = None,
     speed: Annotated[float, typer.Option(min=1, max=600, help="Simulated seconds a real second.")] = 10,
     recording: Annotated[
-        tuple[str, Path] | None, typer.Option(help="FORMAT PATH of a recording to play live instead of the simulation.")
+        tuple[str, Path] | None,
+        typer.Option(metavar="FORMAT PATH", help="A recording to play live instead of the simulation."),
     ] = None,
     patients: Patients = None,
     hours: Hours = None,

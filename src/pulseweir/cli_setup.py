@@ -34,12 +34,21 @@ _DAY_SECONDS = 86_400
 
 
 @device_app.command("add")
-def device_add(device_id: DeviceId, kind: Kind = "", data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Register a device with two new keys. One that exists is refused and keeps its own."""
+def device_add(
+    device_id: DeviceId,
+    kind: Kind = "",
+    key_file: Annotated[
+        Path | None, typer.Option(help="File with the primary key, base64: an edge needs the hub's; never an argument.")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register a device with two new keys, or with its own. One that exists is refused and keeps its own."""
     from pulseweir.ingest.hub.registry import DeviceEntry
 
     with explained():
-        device = _registry(data_dir).add(DeviceEntry(device_id, kind=kind))
+        key = _key_in(key_file) if key_file else None
+        device = _registry(data_dir).add(DeviceEntry(device_id, kind=kind, primary_key=key))
         host = settings_for(data_dir).hub.host_names[0]
     connection = f"HostName={host};DeviceId={device.device_id};SharedAccessKey={device.primary_key}"
     if as_json:
@@ -244,6 +253,15 @@ def _registry(data_dir: Path | None) -> Any:
     from pulseweir.systems import open_registry
 
     return open_registry(settings_for(data_dir), Clock())
+
+
+def _key_in(path: Path) -> str:
+    from pulseweir.errors import RefuseToStart
+
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise RefuseToStart(f"{path} cannot be read ({error.strerror}). Name another file with --key-file.") from error
 
 
 def _without_keys(device: Any) -> dict[str, Any]:

@@ -71,8 +71,8 @@ class Devices(Protocol):
         ...
 
 
-async def run_up(settings: Settings) -> None:
-    """Run every role until SIGTERM or SIGINT.
+async def run_up(settings: Settings, say: Say) -> None:
+    """Run every role until SIGTERM or SIGINT; `say` is told the address once all are ready.
 
     Raises:
         RefuseToStart: A role did not start, or the data directory is in use.
@@ -80,7 +80,9 @@ async def run_up(settings: Settings) -> None:
     configure_logging("supervisor")
     supervisor = Supervisor(settings.data_dir, list(ROLES), {})
     async with _until_signal() as stopping:
-        await supervisor.start()
+        facts = await supervisor.start()
+        scheme = "https" if settings.web.is_secure else "http"
+        say(f"pulseweir is ready: {scheme}://{settings.web.address}:{facts['web']['port']}   Ctrl-C ends it.")
         await stopping.wait()
         await supervisor.stop()
 

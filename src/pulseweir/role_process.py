@@ -15,6 +15,7 @@ import uvloop
 from pulseweir import __version__
 from pulseweir.clock import Clock
 from pulseweir.errors import PulseweirError
+from pulseweir.operations.retention import remove_settled
 from pulseweir.operations.status import take_stock
 from pulseweir.pipeline import ROLES, House
 from pulseweir.run_files import supervisor_is_gone, write_ready
@@ -85,11 +86,12 @@ async def _run(roles: Sequence[str], settings: Settings, clock: Clock) -> None:
 
 
 async def _take_stock(settings: Settings) -> None:
-    """Metrics about the whole house, a few times a minute; one process of it is enough."""
+    """Metrics and house-keeping of the whole house, a few times a minute; one process of it is enough."""
     while True:
         await asyncio.sleep(_STOCK_SECONDS)
         with suppress(PulseweirError):
             await asyncio.to_thread(take_stock, settings)
+            await asyncio.to_thread(remove_settled, settings)
 
 
 async def _until_stopped(house: House, stopping: asyncio.Event) -> None:

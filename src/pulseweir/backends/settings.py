@@ -12,6 +12,9 @@ class BusSettings(BaseModel):
     rotate_bytes: int = Field(
         256 * 1024 * 1024, ge=1_048_576, description="Size at which a topic's file is closed and the next begun, bytes."
     )
+    keep_hours: float = Field(
+        72, ge=0, description="Closed files of a topic that every group has dealt with are removed after so long."
+    )
     seen_seconds: int = Field(3_600, ge=60, description="How long a message id is remembered to drop repeats, seconds.")
 
 

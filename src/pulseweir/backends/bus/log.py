@@ -114,16 +114,24 @@ class TopicLog:
             counts[shard] = before[0] + next(_rows(connection, inside, (shard, position)))[0]
         return counts
 
-    def remove_before(self, position: int) -> int:
-        """Unlink sealed files whose records all lie before `position`; returns how many."""
-        bases = self._bases()
-        removable = [base for base, following in zip(bases, bases[1:], strict=False) if following <= position]
-        for base in removable:
-            if base in self._files:
-                self._files.pop(base).close()
+    def remove_settled(self, done: Sequence[Mapping[int, int]], untouched_since: float) -> int:
+        """Unlink the oldest closed files that nobody needs any more; returns how many.
+
+        Args:
+            done: Of every consumer group, the committed position by shard; a shard not named is not begun.
+            untouched_since: Real instant, seconds; files written to later stay.
+        """
+        removed = 0
+        for base in self._bases()[:-1]:
+            ends = dict(_rows(self._open(base), "SELECT shard, max(position) FROM batch GROUP BY shard"))
+            is_done = all(positions.get(shard, 0) >= end for positions in done for shard, end in ends.items())
+            if not is_done or self._path(base).stat().st_mtime > untouched_since:
+                break
+            self._files.pop(base).close()
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{self._path(base)}{suffix}").unlink(missing_ok=True)
-        return len(removable)
+            removed += 1
+        return removed
 
     def close(self) -> None:
         """Close every file."""
