@@ -107,6 +107,22 @@ def bench(
         print_rows(report.results, ("name", "per_second", "ratio", "against"))
 
 
+@inspect_app.command()
+def tap(
+    data_dir: DataDir = None,
+    group: Annotated[str, typer.Option(help="Name of this reader; each keeps its own place.")] = "default",
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
+) -> None:
+    """Print measurements as JSON lines in the predecessor's normalized format. This is patient data."""
+    import asyncio
+    import contextlib
+
+    from pulseweir.operations.tap import tap as read
+
+    with explained(), contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(read(settings_for(data_dir), group, typer.echo, follow=follow))
+
+
 @quarantine_app.command("list")
 def quarantine_list(
     data_dir: DataDir = None,

@@ -6,7 +6,7 @@ import msgspec
 
 from pulseweir.backends.repository import Transaction, people
 from pulseweir.warm_path.alert_store import FhirWrite, put_fhir
-from pulseweir.warm_path.care_resources import audit_event
+from pulseweir.warm_path.care_resources import audit_event, provenance
 
 
 def record(  # noqa: PLR0913 - an act is as wide as what an auditor asks
@@ -20,6 +20,8 @@ def record(  # noqa: PLR0913 - an act is as wide as what an auditor asks
     detail: Mapping[str, object] | None = None,
 ) -> None:
     """Log one act and enter its AuditEvent into the outbox, in the transaction of the act itself.
+
+    An act that changes a Task also leaves its Provenance.
 
     Args:
         transaction: An open one.
@@ -35,3 +37,6 @@ def record(  # noqa: PLR0913 - an act is as wide as what an auditor asks
     )
     body = msgspec.json.encode(audit_event(act)).decode()
     put_fhir(transaction, f"AuditEvent:{act.hash}", FhirWrite(resource_json=body), "", patient_id)
+    if subject.startswith("Task/") and action != "read":
+        source = msgspec.json.encode(provenance(act)).decode()
+        put_fhir(transaction, f"Provenance:{act.hash}", FhirWrite(resource_json=source), "", patient_id)

@@ -1,6 +1,6 @@
-"""Step 18: Task, Communication and AuditEvent: what people were asked, told, and did.
+"""Step 18: Task, Communication, AuditEvent and Provenance: what people were asked, told, and did.
 
-Source: HL7 FHIR R4 Task, Communication, AuditEvent; IHE Basic Audit Log Patterns (shapes of AuditEvent).
+Source: HL7 FHIR R4 Task, Communication, AuditEvent, Provenance; IHE Basic Audit Log Patterns (shapes of AuditEvent).
 """
 
 from typing import Any
@@ -127,6 +127,21 @@ def audit_event(act: AuditRow) -> Resource:
         "source": {"observer": {"display": "pulseweir"}},
     }
     return resource | ({"entity": entities} if entities else {})
+
+
+def provenance(act: AuditRow) -> Resource:
+    """Who is responsible for the state a Task is in: the person who acted, and when.
+
+    Source: HL7 FHIR R4 Provenance.
+    """
+    return {
+        "resourceType": "Provenance",
+        "id": digest("Provenance", act.hash),
+        "target": [{"reference": act.subject}],
+        "recorded": to_text(act.occurred_at),
+        "activity": {"coding": [{"system": f"{PULSEWEIR}/CodeSystem/act", "code": act.action}]},
+        "agent": [{"who": {"identifier": {"system": _USER_SYSTEM, "value": act.actor}}}],
+    }
 
 
 def _business_status(alert: Alert) -> str:

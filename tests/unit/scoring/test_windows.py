@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pulseweir.scoring.fitting import fit_trends
-from pulseweir.scoring.settings import WindowSettings
-from pulseweir.scoring.windows import MICROSECONDS, Panes, closes_at, is_behind_watermark, is_too_late
+from pulseweir.scoring.settings import MICROSECONDS, WindowSettings
+from pulseweir.scoring.windows import Panes, closes_at, is_behind_watermark, is_too_late
 
 READINGS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(-50, 250), st.integers(0, 10_000)),

@@ -175,6 +175,15 @@ async def test_a_person_works_an_alert_off_and_fhir_tells_it(
 
     [task] = await fhir.search("Task", {})
     acts = await fhir.search("AuditEvent", {})
+    sources = await fhir.search("Provenance", {})
+    assert {source["target"][0]["reference"] for source in sources} == {f"Task/{task['id']}"}
+    assert {source["activity"]["coding"][0]["code"] for source in sources} == {
+        "acknowledge",
+        "claim",
+        "note",
+        "resolve",
+    }
+    assert {source["agent"][0]["who"]["identifier"]["value"] for source in sources} == {"nurse"}
     assert (task["status"], task["output"][0]["valueString"]) == ("completed", "Moved to intensive care")
     assert {act["subtype"][0]["code"] for act in acts} == {"acknowledge", "claim", "note", "resolve"}
     assert all(act["agent"][0]["altId"] == "nurse" for act in acts)
