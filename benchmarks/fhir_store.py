@@ -110,8 +110,9 @@ def serve(directory: str, port: Any) -> None:
     import uvloop
 
     from pulseweir.clock import Clock
-    from pulseweir.fhir_store.server import listen, make_server
+    from pulseweir.fhir_store.server import make_server
     from pulseweir.fhir_store.storage import FhirStore
+    from pulseweir.listening import listen
 
     store = FhirStore.open(Path(directory), Clock())
     listener = listen()

@@ -121,7 +121,7 @@ class House:
     async def serve(self, config: "uvicorn.Config") -> int:
         """Serve an application until the house closes; returns its port once it is open."""
         server = systems.EmbeddedServer(config)
-        serving = await server.start()
+        serving = server.start()
         self.watch(serving)
 
         async def close() -> None:

@@ -13,7 +13,7 @@ from pulseweir.ingest.replay_sender import Replay, ReplayResult, pacing_clock, p
 from pulseweir.local_house import LocalHouse
 from pulseweir.operations.sums import Sums, add_up
 from pulseweir.settings import Settings
-from pulseweir.systems import open_fhir, open_registry
+from pulseweir.systems import hub_mqtt_port, open_fhir, open_registry
 
 _SETTLE_SECONDS = 1_800.0
 
@@ -39,7 +39,7 @@ async def replay_into_running(options: ReplayOptions, settings: Settings) -> Sum
     """
     clock = Clock.from_environment()
     plan = _plan(options, clock)
-    hub = HubAddress("127.0.0.1", settings.hub.mqtt_port or 1883)
+    hub = HubAddress("127.0.0.1", hub_mqtt_port(settings))
     result = await _send(options, plan, settings, clock, hub)
     return await add_up(
         settings,

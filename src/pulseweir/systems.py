@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,8 @@ import uvicorn
 from pulseweir.clock import Clock
 from pulseweir.errors import RefuseToStart
 from pulseweir.ingest.hub.settings import is_loopback
+from pulseweir.listening import listen
+from pulseweir.run_files import read_ready
 from pulseweir.settings import Settings
 from pulseweir.web.settings import WebSettings
 
@@ -46,8 +47,18 @@ def open_registry(settings: Settings, clock: Clock) -> "Registry":
 
 
 def fhir_base_url(settings: Settings) -> str:
-    """Where the FHIR service answers: the configured server, or the embedded store."""
-    return settings.fhir.base_url or f"http://127.0.0.1:{settings.fhir.port}/fhir"
+    """Where the FHIR service answers: the configured server, or the embedded store where it says it listens."""
+    if settings.fhir.base_url is not None:
+        return settings.fhir.base_url
+    facts = read_ready(settings.data_dir, "fhir")
+    port = facts["port"] if facts and "port" in facts else settings.fhir.port
+    return f"http://127.0.0.1:{port}/fhir"
+
+
+def hub_mqtt_port(settings: Settings) -> int:
+    """Loopback port of the hub's MQTT: where it says it listens, else the configured one."""
+    facts = read_ready(settings.data_dir, "hub") or {}
+    return int(facts.get("mqtt_port") or settings.hub.mqtt_port or 1883)
 
 
 def open_fhir(settings: Settings) -> "FhirClient":
@@ -110,27 +121,33 @@ def pages_config(pages: "Starlette", settings: WebSettings) -> uvicorn.Config:
     )
 
 
+class PortTaken(RefuseToStart):
+    """A port of this house cannot be opened."""
+
+    def __init__(self, address: str, port: int, cause: str) -> None:
+        self.port = port
+        super().__init__(
+            f"{address}:{port} cannot be opened: {cause}. Stop what holds it, or choose another port in the settings."
+        )
+
+
 class EmbeddedServer(uvicorn.Server):
     """A uvicorn server that leaves signals to the process it runs in."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._is_open = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Take no signal."""
         yield
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the port and say so."""
-        await super().startup(sockets)
-        self._is_open.set()
+    def start(self) -> asyncio.Task[None]:
+        """Open the port and serve in a task; connections are taken from now on.
 
-    async def start(self) -> asyncio.Task[None]:
-        """Serve in a task; returns it once the port is open, or once it has failed."""
-        task = asyncio.create_task(self.serve())
-        opened = asyncio.create_task(self._is_open.wait())
-        await asyncio.wait((task, opened), return_when=asyncio.FIRST_COMPLETED)
-        opened.cancel()
-        return task
+        Raises:
+            PortTaken: Another process holds the port.
+        """
+        try:
+            listener = listen(self.config.host, self.config.port)
+        except OSError as error:
+            cause = error.strerror or type(error).__name__
+            raise PortTaken(self.config.host, self.config.port, cause) from error
+        return asyncio.create_task(self.serve(sockets=[listener]))

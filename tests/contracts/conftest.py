@@ -19,8 +19,9 @@ import uvloop
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.clock import Clock
 from pulseweir.fhir_store.app import create_app
-from pulseweir.fhir_store.server import listen, make_server
+from pulseweir.fhir_store.server import make_server
 from pulseweir.fhir_store.storage import FhirStore
+from pulseweir.listening import listen
 
 Json = dict[str, Any]
 LOINC = "http://loinc.org"

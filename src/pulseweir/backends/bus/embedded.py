@@ -1,6 +1,7 @@
 """The embedded bus: topics and ledgers as SQLite files that many processes of one machine share."""
 
 import asyncio
+import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from pulseweir.records.topics import SCHEMAS, SHARD_COLUMN
 Answer = TypeVar("Answer")
 _LOOK_SECONDS = 0.25
 _CLAIM_SECONDS = 1.0
+_CHECKPOINT_SECONDS = 0.25
 
 
 class EmbeddedSubscription:
@@ -161,6 +163,8 @@ class EmbeddedBus:
         self._logs: dict[str, TopicLog] = {}
         self._bells: dict[str, Bell] = {}
         self._subscriptions: list[EmbeddedSubscription] = []
+        self._closing = threading.Event()
+        self._checkpointer: threading.Thread | None = None
 
     @classmethod
     def open(cls, directory: Path, settings: BusSettings | None = None) -> Self:
@@ -193,9 +197,14 @@ class EmbeddedBus:
         await asyncio.get_running_loop().run_in_executor(self._writer, self._close_logs)
         self._writer.shutdown()
 
-    def open_log(self, topic: str) -> TopicLog:
+    def open_log(self, topic: str, *, checkpoints_itself: bool = True) -> TopicLog:
         """A fresh view of one topic's files, for one thread."""
-        return TopicLog(self.directory / "topics" / topic, self._settings.shard_count, self._settings.rotate_bytes)
+        return TopicLog(
+            self.directory / "topics" / topic,
+            self._settings.shard_count,
+            self._settings.rotate_bytes,
+            checkpoints_itself=checkpoints_itself,
+        )
 
     def _publish(self, tables: Sequence[tuple[str, pa.Table]]) -> None:
         by_topic: dict[str, list[tuple[int, int, bytes]]] = {}
@@ -210,11 +219,32 @@ class EmbeddedBus:
 
     def _log(self, topic: str) -> TopicLog:
         if topic not in self._logs:
-            self._logs[topic] = self.open_log(topic)
+            self._logs[topic] = self.open_log(topic, checkpoints_itself=False)
+            if self._checkpointer is None:
+                self._checkpointer = threading.Thread(target=self._checkpoint, name="bus-checkpointer", daemon=True)
+                self._checkpointer.start()
             self._bells[topic] = Bell(self._doorbells(topic))
         return self._logs[topic]
 
+    def _checkpoint(self) -> None:
+        """Keep write-ahead logs short, beside the writer: an acknowledgement never waits for it."""
+        own: dict[str, TopicLog] = {}
+        done: dict[str, tuple[int, int]] = {}
+        while not self._closing.wait(_CHECKPOINT_SECONDS):
+            for topic in list(self._logs):
+                if topic not in own:
+                    own[topic] = self.open_log(topic)
+                version = own[topic].version()
+                if done.get(topic) != version:
+                    own[topic].checkpoint()
+                    done[topic] = version
+        for log in own.values():
+            log.close()
+
     def _close_logs(self) -> None:
+        self._closing.set()
+        if self._checkpointer is not None:
+            self._checkpointer.join()
         for log in self._logs.values():
             log.close()
         for bell in self._bells.values():

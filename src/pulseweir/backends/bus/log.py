@@ -47,10 +47,27 @@ class TopicLog:
         RefuseToStart: From the constructor: SQLite too old, or written by a newer release.
     """
 
-    def __init__(self, directory: Path, shard_count: int, rotate_bytes: int = 256 * 1024 * 1024) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        shard_count: int,
+        rotate_bytes: int = 256 * 1024 * 1024,
+        *,
+        checkpoints_itself: bool = True,
+    ) -> None:
+        """Open (and create) a topic.
+
+        Args:
+            directory: The topic's folder; its name is the topic.
+            shard_count: Of a topic that is new.
+            rotate_bytes: Size at which a file is closed and the next begun.
+            checkpoints_itself: Whether an append may move the write-ahead log into the file, which takes tens of
+                milliseconds; False where somebody else calls `checkpoint`.
+        """
         self.topic = directory.name
         self._directory = directory
         self._rotate_bytes = rotate_bytes
+        self._checkpoints_itself = checkpoints_itself
         self._files: dict[int, apsw.Connection] = {}
         directory.mkdir(parents=True, exist_ok=True)
         if not self._bases():
@@ -98,6 +115,13 @@ class TopicLog:
     def version(self) -> tuple[int, int]:
         """Something that changes when another connection has appended since the last `read` or `version`."""
         return self._newest, int(str(self._open(self._newest).pragma("data_version")))
+
+    def checkpoint(self) -> None:
+        """Move what the newest file's write-ahead log holds into the file; waits for nobody, loses nothing."""
+        self._newest = self._bases()[-1]
+        # Whatever hinders it now, such as a full disk, the appends meet and report; the next call tries again.
+        with contextlib.suppress(apsw.Error):
+            self._open(self._newest).wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def total_rows(self) -> int:
         """All rows ever appended, those of removed files included."""
@@ -184,6 +208,8 @@ class TopicLog:
         if base not in self._files:
             connection = connect(self._path(base))
             migrate(connection, _MIGRATIONS)
+            if not self._checkpoints_itself:
+                connection.wal_autocheckpoint(0)
             self._files[base] = connection
         return self._files[base]
 
