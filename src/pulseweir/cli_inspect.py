@@ -19,6 +19,8 @@ from pulseweir.cli_output import (
 inspect_app = typer.Typer()
 quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that wait for a person: list, show, redrive, discard.")
 inspect_app.add_typer(quarantine_app, name="quarantine")
+audit_app = typer.Typer(no_args_is_help=True, help="The log of who looked at whom and did what.")
+inspect_app.add_typer(audit_app, name="audit")
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many it would be, and change nothing.")]
 RecordIds = Annotated[list[str], typer.Argument(help="Ids as `quarantine list` prints them; `all` for every one.")]
@@ -121,6 +123,25 @@ def tap(
 
     with explained(), contextlib.suppress(KeyboardInterrupt):
         asyncio.run(read(settings_for(data_dir), group, typer.echo, follow=follow))
+
+
+@audit_app.command("verify")
+def audit_verify(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Is the chained log as it was written? Exit 1 names the first record that was changed, removed or moved."""
+    from pulseweir.backends.repository import people
+    from pulseweir.clock import Clock
+    from pulseweir.systems import open_repository
+
+    with explained():
+        repository = open_repository(settings_for(data_dir), Clock())
+        with repository.reading() as transaction:
+            broken_at = people.verify_acts(transaction)
+        repository.close()
+    if as_json:
+        print_json({"whole": broken_at is None, "first_broken_record": broken_at})
+    else:
+        typer.echo("The log is whole." if broken_at is None else f"Record {broken_at} is not as it was written.")
+    end(0 if broken_at is None else FINDINGS)
 
 
 @quarantine_app.command("list")

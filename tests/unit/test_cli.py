@@ -1,5 +1,6 @@
 """The commands: what they print as JSON, how they end, and that errors are one line with a remedy."""
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -252,6 +253,19 @@ def test_a_person_is_added_with_a_password_that_is_no_argument(data: tuple[str, 
 
     assert answer.exit_code == 0
     assert "password" not in answer.stdout.lower() or "a long enough" not in answer.stdout
+
+
+def test_a_changed_record_of_the_audit_log_is_found(data: tuple[str, str]) -> None:
+    call("user", "add", "anna", "--role", "nurse", *data, text="a long enough password\n")
+    before = call("audit", "verify", "--json", *data)
+    with sqlite3.connect(Path(data[1]) / "repository.sqlite") as log:
+        log.execute("UPDATE audit_log SET actor = 'somebody else'")
+    log.close()
+
+    after = call("audit", "verify", "--json", *data)
+
+    assert (before.exit_code, decoded(before)["whole"]) == (0, True)
+    assert (after.exit_code, decoded(after)) == (1, {"whole": False, "first_broken_record": 1})
 
 
 def test_a_bad_role_of_a_person_is_refused(data: tuple[str, str]) -> None:
