@@ -114,6 +114,7 @@ class Worker:
         self._outcome = Outcome()
         self._owned: set[int] = set()
         self._pause_until: dict[int, float] = {}
+        self._shard_failures: dict[int, int] = {}
         self._failures = 0
         self._careful = False
         self._ticked_at = self._parked_at = self._committed_at = self._read_at = float("-inf")
@@ -171,9 +172,13 @@ class Worker:
         for shard, snapshot in (await self._subscription.assigned()).items():
             self._owned.add(shard)
             self._stage.assigned(shard, snapshot)
-        for shard in await self._subscription.revoked():
+        lost = await self._subscription.revoked()
+        if self._positions.keys() & set(lost):
+            # What is in hand mixes rows of the lost shard with others: count none of it, read the others again.
+            await self._begin_again()
+            return
+        for shard in lost:
             self._owned.discard(shard)
-            self._positions.pop(shard, None)
             self._stage.revoked(shard)
 
     # Deliveries
@@ -200,25 +205,33 @@ class Worker:
         tables = joined(deliveries)
         positions = {delivery.shard: delivery.position for delivery in deliveries}
         await self._accept(await self._stage.handle(tables), positions)
+        for shard in tables:
+            self._shard_failures.pop(shard, None)
 
     async def _retry_shards(self, deliveries: Sequence[Delivery], error: RetryLater) -> None:
         """Try each shard alone, so that the ones whose world is well go on."""
         by_shard: dict[int, list[Delivery]] = {}
         for delivery in deliveries:
             by_shard.setdefault(delivery.shard, []).append(delivery)
-        if self._has_state or len(by_shard) == 1:
+        if self._has_state:
             raise error
+        if len(by_shard) == 1:
+            await self._pause_shard(deliveries[0].shard, error)
+            return
         for shard, share in by_shard.items():
             try:
                 await self._handle(share)
             except LeaseLost:
                 raise
             except RetryLater as again:
-                WORKER_RETRIES.labels(self._stage.group).inc()
-                await self._subscription.rewind(shard)
-                pause = again.retry_after_seconds or self._back_off_seconds()
-                self._pause_until[shard] = asyncio.get_running_loop().time() + pause
-        self._failures += 1
+                await self._pause_shard(shard, again)
+
+    async def _pause_shard(self, shard: int, error: RetryLater) -> None:
+        WORKER_RETRIES.labels(self._stage.group).inc()
+        failures = self._shard_failures[shard] = self._shard_failures.get(shard, 0) + 1
+        pause = error.retry_after_seconds or self._back_off_seconds(failures)
+        self._pause_until[shard] = asyncio.get_running_loop().time() + pause
+        await self._subscription.rewind(shard)
 
     async def _deliver_row_by_row(self, deliveries: Sequence[Delivery]) -> None:
         """Isolate the record that made the whole batch fail; quarantine it, keep its neighbours."""
@@ -328,15 +341,15 @@ class Worker:
 
     async def _pause(self, asked_seconds: float | None) -> None:
         self._failures += 1
-        seconds = asked_seconds or self._back_off_seconds()
+        seconds = asked_seconds or self._back_off_seconds(self._failures)
         try:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
         except TimeoutError:
             return
 
-    def _back_off_seconds(self) -> float:
-        ceiling = min(_SHORTEST_PAUSE_SECONDS * 2 ** min(self._failures, 10), _LONGEST_PAUSE_SECONDS)
+    def _back_off_seconds(self, failures: int) -> float:
+        ceiling = min(_SHORTEST_PAUSE_SECONDS * 2 ** min(failures, 10), _LONGEST_PAUSE_SECONDS)
         return self._jitter.uniform(ceiling / 2, ceiling)
 
 

@@ -107,6 +107,26 @@ async def test_a_world_that_recovers_delays_its_shard_and_loses_nothing(bus: Emb
     assert balance(bus.directory, DEVICE_MESSAGES, stage.group).difference == 0
 
 
+async def test_a_shard_that_waits_alone_does_not_hold_back_the_others(bus: EmbeddedBus) -> None:
+    stage = Recorder()
+    stage.failures["a1"] = [RetryLater("asks for an hour", retry_after_seconds=3_600)]
+    await bus.publish([(DEVICE_MESSAGES, messages("a1"))])
+    stage.expected = 1
+    worker = Worker(stage, bus, await bus.subscribe(stage.topic, stage.group))
+    running = asyncio.create_task(worker.run())
+    while stage.failures["a1"]:
+        await asyncio.sleep(0)
+    other = next(letter for letter in "bcdefgh" if shard_of(letter, 4) != shard_of("a", 4))
+
+    await bus.publish([(DEVICE_MESSAGES, messages(f"{other}1"))])
+    await stage.idle.wait()
+    worker.stop()
+    await running
+
+    assert stage.handled == [f"{other}1"]
+    assert balance(bus.directory, DEVICE_MESSAGES, stage.group).in_flight == 1
+
+
 async def test_a_bug_met_by_one_record_quarantines_that_record_only(bus: EmbeddedBus) -> None:
     stage = Recorder()
     stage.failures["a2"] = [ValueError("value 72 of a patient")] * 9
