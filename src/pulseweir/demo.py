@@ -37,6 +37,7 @@ USER = "demo"
 _SEED = 20_240_117
 _SETTLE_SECONDS = 60.0
 _SUMMARY_SECONDS = 5.0
+_LEAD_SECONDS = 8.0
 _FORWARD_LOOKS, _FORWARD_LOOK_SECONDS = 300, 0.1
 Say = Callable[[str], None]
 
@@ -255,7 +256,9 @@ async def _live_recording(
 ) -> AsyncIterator[Devices]:
     """A recording moved so that it begins now, paced by the house's own clock."""
     chosen = RecordingOptions(options.patients, options.hours, live=True)
-    plan = await asyncio.to_thread(plan_recording, format_name, path, house.clock.now_microseconds(), chosen)
+    # Reading it and setting its patients up takes seconds: what is due before that would look measured long ago.
+    starts = house.clock.now_microseconds() + round(_LEAD_SECONDS * house.clock.speed * 1_000_000)
+    plan = await asyncio.to_thread(plan_recording, format_name, path, starts, chosen)
     fhir, registry = house.fhir(), house.registry()
     session = Replay(plan, await prepare(plan, registry, fhir), hub_address(house), pace=house.clock)
     await session.connect()
