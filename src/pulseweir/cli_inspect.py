@@ -62,7 +62,7 @@ def conserve(data_dir: DataDir = None, as_json: AsJson = False) -> None:
             for name, balance in (("messages", found.messages), ("measurements", found.measurements))
         ]
         print_rows(rows, tuple(rows[0]))
-    end(FINDINGS if found.difference else 0)
+    end(FINDINGS if found.conservation_difference else 0)
 
 
 @inspect_app.command()

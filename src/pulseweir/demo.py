@@ -154,7 +154,7 @@ async def _watch(
         tell(
             f"{house.clock.now():%H:%M:%S}  {devices.acknowledged} acknowledged, {books.messages.in_flight} in flight, "
             f"{books.messages.quarantined} quarantined, {waiting} alerts unacknowledged, "
-            f"unaccounted for {books.difference}"
+            f"unaccounted for {books.conservation_difference}"
         )
     await asyncio.to_thread(repository.close)
 

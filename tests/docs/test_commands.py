@@ -94,5 +94,5 @@ async def test_commands_of_page_run_against_a_house(page: Path, script: str, tmp
     finally:
         await house.stop()
 
-    assert books.difference == 0
+    assert books.conservation_difference == 0
     assert page.name != "README.md" or '"subject":{"reference":"Patient/patient-1"}' in printed

@@ -20,7 +20,7 @@ def test_eighteen_steps_in_order() -> None:
 
 @pytest.mark.parametrize("step", steps(), ids=lambda step: f"step-{step.step}")
 def test_step_has_a_room_in_its_colours_folder(step: Step) -> None:
-    rooms = [name for name in step.module if name.split(".")[1] == PATHS[step.path]]
+    rooms = [name for name in step.rooms if name.split(".")[1] == PATHS[step.path]]
     working = [name for name in rooms if _is_room_of(name, step.step)]
 
     assert working, f"no module of {PATHS[step.path]} says in its first line that it is step {step.step}"

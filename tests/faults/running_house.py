@@ -103,7 +103,7 @@ class Bedside:
             return is_scored and await self.observations(date=instant) == 3
 
         await until(is_there)
-        assert self.house.conserve().difference == 0
+        assert self.house.conserve().conservation_difference == 0
 
     async def settled(self) -> None:
         """Everything sent has reached its end in both balances."""

@@ -229,7 +229,7 @@ async def test_a_device_nobody_wears_waits_until_it_is_assigned(bed: Bedside, mo
     await until(lambda: not of_reason(bed, "patient-unknown"))
     await bed.settled()
 
-    assert bed.house.conserve().difference == 0
+    assert bed.house.conserve().conservation_difference == 0
     await bed.proves_itself()
 
 
@@ -282,7 +282,7 @@ async def test_a_message_sent_twice_counts_once(bed: Bedside) -> None:
 async def test_afterwards_everything_is_settled_scored_and_accounted_for(bed: Bedside) -> None:
     assert await bed.house.settle(60)
 
-    assert bed.house.conserve().difference == 0
+    assert bed.house.conserve().conservation_difference == 0
     assert await bed.fhir.count("RiskAssessment", {"subject": "Patient/patient-1"}) >= 1
     assert cli("conserve", *data_dir(bed)).exit_code == 0
 

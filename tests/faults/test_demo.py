@@ -80,7 +80,7 @@ def test_ctrl_c_during_a_demo_loses_nothing(tmp_path: Path) -> None:
     assert demo.returncode == 0, logged[-2_000:]
     assert "unaccounted for: 0" in rest
     found = books(tmp_path)
-    assert found["difference"] == 0
+    assert found["conservation_difference"] == 0
     assert found["messages"]["total"] > 50
     assert found["messages"]["in_flight"] == found["measurements"]["in_flight"] == 0
     assert "Traceback" not in logged

@@ -130,7 +130,7 @@ async def test_killing_every_role_at_random_changes_nothing_of_what_the_house_ho
 
     stormy, books = await replayed(tmp_path / "stormy", plan, killed_at_random)
 
-    assert books.difference == 0
+    assert books.conservation_difference == 0
     assert books.messages.in_flight == books.measurements.in_flight == 0
     assert books.messages.done == calm_books.messages.done
     assert books.messages.total - books.messages.filtered.get("duplicate", 0) == len(plan.messages)

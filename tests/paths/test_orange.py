@@ -249,4 +249,4 @@ def test_conserve_finds_no_difference(journey: Journey, alarm: Alarm) -> None:
     answer = journey.command("conserve", "--json")
 
     assert answer.returncode == 0, answer.stderr
-    assert json.loads(answer.stdout)["difference"] == 0
+    assert json.loads(answer.stdout)["conservation_difference"] == 0

@@ -75,7 +75,7 @@ def test_steps_are_a_list_of_eighteen() -> None:
     rows = decoded(call("steps", "--json"))
 
     assert [row["step"] for row in rows] == list(range(1, 19))
-    assert all(set(row) == {"step", "title", "path", "module"} for row in rows)
+    assert all(set(row) == {"step", "title", "path", "module", "rooms"} for row in rows)
     assert "ingest" in call("steps").stdout
 
 
@@ -84,7 +84,7 @@ def test_conserve_prints_both_balances(data: tuple[str, str]) -> None:
 
     found = decoded(answer)
     assert answer.exit_code == 0
-    assert set(found) == {"messages", "measurements", "difference"}
+    assert set(found) == {"messages", "measurements", "conservation_difference"}
     assert set(found["messages"]) == {"total", "done", "filtered", "quarantined", "in_flight", "difference"}
     assert call("conserve", *data).exit_code == 0
 

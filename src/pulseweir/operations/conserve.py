@@ -4,7 +4,7 @@ A group stores its positions and what became of the rows before them in one tran
 can be read from a running house without stopping it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pulseweir.backends.bus.embedded import EmbeddedBus, ledger_path
@@ -42,11 +42,17 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Conservation:
-    """The two balances of the house: device messages, and measurements on their way into FHIR."""
+    """The two balances of the house: device messages, and measurements on their way into FHIR.
+
+    Attributes:
+        messages: Of the connector.
+        measurements: Of the Observation writer.
+        conservation_difference: Sum of both absolute differences; anything but 0 is a loss or a double count.
+    """
 
     messages: Balance
     measurements: Balance
-    difference: int = field(default=0)
+    conservation_difference: int
 
 
 def conserve(bus_directory: Path, settings: BusSettings | None = None) -> Conservation:

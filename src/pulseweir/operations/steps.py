@@ -11,24 +11,28 @@ PATHS = {"blue": "ingest", "green": "scoring", "red": "hot_path", "orange": "war
 """The four paths of the picture and the folder each lives in."""
 
 _TITLES = {
-    1: ("blue", "A device, or a gateway for several, sends a message to the hub or to an edge"),
-    2: ("blue", "The edge forwards to the hub what it stored, in order, when there is a line"),
-    3: ("blue", "A raw copy of every device message goes to a secure archive"),
-    4: ("blue", "The connector normalizes the message into measurements by the device mapping"),
-    5: ("blue", "The connector finds the Patient of the device and records Observations"),
-    6: ("green", "The normalized measurements go to the enrichment step"),
-    7: ("green", "Enrichment merges the Patient with the measurement"),
-    8: ("green", "The patient measurement is published on the event bus"),
-    9: ("green", "It is appended to the lake"),
-    10: ("green", "The engine windows, fits and scores it"),
-    11: ("green", "The engine reads more history from the lake; scores go to the lake"),
-    12: ("red", "Scores go to the output step"),
-    13: ("red", "Every window becomes a RiskAssessment, one outside the acceptable range also a Flag"),
-    14: ("red", "The score is recorded in the repository and routed to the right care team"),
-    15: ("red", "The live dashboard shows it"),
-    16: ("orange", "Reports refresh on a schedule or on demand"),
-    17: ("orange", "The care-team app shows patients, risks, alerts, tasks"),
-    18: ("orange", "The team coordinates: acknowledge, assign, escalate, message"),
+    1: ("blue", "hub", "A device, or a gateway for several, sends a message to the hub or to an edge"),
+    2: ("blue", "edge", "The edge forwards to the hub what it stored, in order, when there is a line"),
+    3: ("blue", "archive", "A raw copy of every device message goes to a secure archive"),
+    4: ("blue", "connector", "The connector normalizes the message into measurements by the device mapping"),
+    5: ("blue", "observation_writer", "The connector finds the Patient of the device and records Observations"),
+    6: ("green", "enrichment", "The normalized measurements go to the enrichment step"),
+    7: ("green", "patient_context", "Enrichment merges the Patient with the measurement"),
+    8: ("green", "enrichment", "The patient measurement is published on the event bus"),
+    9: ("green", "lake_writer", "It is appended to the lake"),
+    10: ("green", "score_shard", "The engine windows, fits and scores it"),
+    11: ("green", "history", "The engine reads more history from the lake; scores go to the lake"),
+    12: ("red", "risk_output", "Scores go to the output step"),
+    13: (
+        "red",
+        "risk_assessment",
+        "Every window becomes a RiskAssessment, one outside the range also a Flag",
+    ),
+    14: ("red", "care_routing", "The score is recorded in the repository and routed to the right care team"),
+    15: ("red", "live", "The live dashboard shows it"),
+    16: ("orange", "refresh", "Reports refresh on a schedule or on demand"),
+    17: ("orange", "care_team", "The care-team app shows patients, risks, alerts, tasks"),
+    18: ("orange", "coordination", "The team coordinates: acknowledge, assign, escalate, message"),
 }
 _STEP_LINE = re.compile(r"^Steps? ([\d, –to and-]+)")
 
@@ -41,13 +45,15 @@ class Step:
         step: Its number, 1 to 18.
         title: What happens.
         path: blue, green, red or orange.
-        module: The rooms that do it, dotted names, in reading order.
+        module: The room to read first, a dotted name.
+        rooms: Every room that takes part, dotted names, in the path's own folder.
     """
 
     step: int
     title: str
     path: str
-    module: tuple[str, ...]
+    module: str
+    rooms: tuple[str, ...]
 
 
 def steps() -> list[Step]:
@@ -55,9 +61,13 @@ def steps() -> list[Step]:
     rooms = _rooms()
     return [
         Step(
-            number, title, colour, tuple(name for name in rooms.get(number, ()) if name.split(".")[1] == PATHS[colour])
+            number,
+            title,
+            colour,
+            f"pulseweir.{PATHS[colour]}.{first}",
+            tuple(name for name in rooms.get(number, ()) if name.split(".")[1] == PATHS[colour]),
         )
-        for number, (colour, title) in _TITLES.items()
+        for number, (colour, first, title) in _TITLES.items()
     ]
 
 

@@ -113,7 +113,7 @@ async def add_up(
             quarantined=sum(balance.quarantined for balance in both),
             filtered=sum(sum(balance.filtered.values()) for balance in both),
             in_flight=sum(balance.in_flight for balance in both),
-            conservation_difference=books.difference,
+            conservation_difference=books.conservation_difference,
             latency_seconds=Latencies(Percentiles.of(recorded), Percentiles.of(screen_seconds)),
             peak_rss_mb=peak_rss_mb,
             is_settled=is_settled,

@@ -116,7 +116,7 @@ async def test_a_row_that_was_committed_and_not_counted_is_a_difference(tmp_path
     await bus.close()
 
     assert balance(tmp_path, DEVICE_MESSAGES, GROUP).difference == 1
-    assert conserve(tmp_path).difference == 1
+    assert conserve(tmp_path).conservation_difference == 1
 
 
 async def test_losses_and_double_counts_of_the_two_balances_do_not_cancel(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ async def test_losses_and_double_counts_of_the_two_balances_do_not_cancel(tmp_pa
 
     books = conserve(tmp_path)
 
-    assert (books.messages.difference, books.measurements.difference, books.difference) == (1, -1, 2)
+    assert (books.messages.difference, books.measurements.difference, books.conservation_difference) == (1, -1, 2)
 
 
 async def test_what_is_parked_counts_as_behind(tmp_path: Path) -> None:

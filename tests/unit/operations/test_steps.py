@@ -18,9 +18,9 @@ def test_there_are_eighteen_steps_in_their_order() -> None:
 
 @pytest.mark.parametrize("step", ALL, ids=lambda step: str(step.step))
 def test_the_step_has_a_room_in_its_own_colours_folder(step: Step) -> None:
-    assert step.module
-    assert all(name.startswith(f"pulseweir.{PATHS[step.path]}.") for name in step.module)
-    for name in step.module:
+    assert step.module in step.rooms
+    assert all(name.startswith(f"pulseweir.{PATHS[step.path]}.") for name in step.rooms)
+    for name in step.rooms:
         documented = importlib.import_module(name).__doc__
         assert documented is not None
         assert step.step in numbers_in(documented.split("\n")[0])
