@@ -26,9 +26,12 @@ SIMPLE: dict[str, Key] = {
     "gcs_total": ("glasgow-coma-scale", "glasgow_coma_scale"),
     "fio2": ("inhaled-oxygen", "fio2"),
     "o2_flow": ("oxygen-flow", "oxygen_flow"),
+    "gcs_eye": ("glasgow-coma-eye", "glasgow_coma_eye"),
+    "gcs_verbal": ("glasgow-coma-verbal", "glasgow_coma_verbal"),
+    "gcs_motor": ("glasgow-coma-motor", "glasgow_coma_motor"),
 }
 PRESSURES = {"systolic_bp": "systolic", "diastolic_bp": "diastolic", "mean_bp": "mean"}
-PARTS = ("gcs_eye", "gcs_verbal", "gcs_motor")
+PARTS = tuple(SIMPLE[part] for part in ("gcs_eye", "gcs_verbal", "gcs_motor"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ def _settled(at: int, rows: list[Row]) -> Charted:
         if key not in newest or row.stored >= newest[key].stored:
             newest[key] = row
     if all(part in newest for part in PARTS) and SIMPLE["gcs_total"] not in newest:
-        parts = [newest[part] for part in PARTS]
+        parts = [newest.pop(part) for part in PARTS]
         total = sum(part.number for part in parts)
         newest[SIMPLE["gcs_total"]] = Row(at, max(part.stored for part in parts), "gcs_total", total, "", "")
     found = Charted(at, rows=len(rows))

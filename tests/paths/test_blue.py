@@ -29,6 +29,9 @@ SHAPES = {
     "inhaled-oxygen": ({"3150-0"}, "%", "vital-signs"),
     "oxygen-flow": ({"3151-8"}, "L/min", "vital-signs"),
     "glasgow-coma-scale": ({"9269-2"}, "{score}", "exam"),
+    "glasgow-coma-eye": ({"9267-6"}, "{score}", "exam"),
+    "glasgow-coma-verbal": ({"9270-0"}, "{score}", "exam"),
+    "glasgow-coma-motor": ({"9268-4"}, "{score}", "exam"),
     "consciousness-alert": ({"67775-7"}, None, "exam"),
     "consciousness-not-alert": ({"67775-7"}, None, "exam"),
 }

@@ -2,7 +2,7 @@
 
 Documented approximations: the Glasgow coma scale stands in for consciousness (15 is alert, 3 to 14 not alert, level
 unknown), its parts are summed where all three are charted in one minute
-(and are sent as parts, which no catalog mapping reads, where not), and a pressure without a method is a cuff's.
+(and are sent as parts where not), and a pressure without a method is a cuff's.
 Impossible values are sent as they are charted.
 """
 

@@ -73,6 +73,12 @@ VITALS = (
         "Glasgow coma scale",
         highest_is_possible=True,
     ),
+    Vital("glasgow_coma_eye", ("9267-6",), "{score}", 0.9, 4, 4 * _HOUR, "Eye opening", highest_is_possible=True),
+    Vital("glasgow_coma_verbal", ("9270-0",), "{score}", 0.9, 5, 4 * _HOUR, "Verbal answer", highest_is_possible=True),
+    Vital("glasgow_coma_motor", ("9268-4",), "{score}", 0.9, 6, 4 * _HOUR, "Motor response", highest_is_possible=True),
 )
+COMA_VITALS = ("glasgow_coma_scale", "glasgow_coma_eye", "glasgow_coma_verbal", "glasgow_coma_motor")
+"""The coma scale and its parts: whole numbers charted by people, without a trend worth fitting."""
+
 VITAL_BY_NAME = {vital.name: vital for vital in VITALS}
 VITAL_BY_LOINC = {code: vital for vital in VITALS for code in vital.loinc}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pulseweir.records.codes import VITALS
+from pulseweir.records.codes import COMA_VITALS, VITALS
 from pulseweir.scoring.fitting import Trends, fit_trends
 from pulseweir.scoring.models.news2 import News2Inputs
 from pulseweir.scoring.quality import IMPOSSIBLE, VITAL_INDEX, flat_lines, usable
@@ -31,7 +31,7 @@ _TREND_POINTS = 8
 _VITALS = len(VITALS)
 _HOUR = 3600 * MICROSECONDS
 MAXIMUM_AGE = np.array([vital.maximum_age_seconds for vital in VITALS], np.int64) * MICROSECONDS
-_WITHOUT_TREND = ("consciousness", "fio2", "oxygen_flow", "glasgow_coma_scale")
+_WITHOUT_TREND = ("consciousness", "fio2", "oxygen_flow", *COMA_VITALS)
 TREND_VITALS = np.array([VITAL_INDEX[vital.name] for vital in VITALS if vital.name not in _WITHOUT_TREND])
 
 HEART_RATE, RESPIRATORY_RATE, SPO2, SYSTOLIC, TEMPERATURE, CONSCIOUSNESS, FIO2, FLOW, GLASGOW = (

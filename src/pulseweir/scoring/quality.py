@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pulseweir.records.codes import VITALS
+from pulseweir.records.codes import COMA_VITALS, VITALS
 
 Numbers = npt.NDArray[np.float64]
 Instants = npt.NDArray[np.int64]
@@ -44,7 +44,7 @@ _CHANGE_PER_MINUTE = {
     "mean_bp": 50.0,
     "temperature": 0.3,
 }
-_FLAT_EXEMPT = ("temperature", "consciousness", "glasgow_coma_scale", "fio2", "oxygen_flow")
+_FLAT_EXEMPT = ("temperature", "consciousness", "fio2", "oxygen_flow", *COMA_VITALS)
 
 _LOWEST = np.array([-np.inf if vital.lowest is None else vital.lowest for vital in VITALS])
 _HIGHEST = np.array([np.inf if vital.highest is None else vital.highest for vital in VITALS])
