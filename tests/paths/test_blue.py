@@ -50,9 +50,12 @@ def kind_of(observation: Json) -> str:
 
 
 def some(journey: Journey) -> list[Patient]:
-    """Patients of all sizes, among them the one with 11 647 mmHg."""
+    """Patients of all sizes, one of every type that was measured, and the one with 11 647 mmHg."""
     by_size = sorted(journey.patients.values(), key=lambda patient: len(patient.charted))
     chosen = {one.subject: one for one in by_size[:: max(len(by_size) // 8, 1)]}
+    for kind in SHAPES:
+        has_it = (one for one in by_size if any(kind in at.types for at in one.charted))
+        chosen |= {one.subject: one for one in [next(has_it, None)] if one is not None}
     if 42_075 in journey.patients:
         chosen[42_075] = journey.patients[42_075]
     return list(chosen.values())
