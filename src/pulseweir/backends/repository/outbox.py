@@ -1,8 +1,7 @@
 """Step 18: what must leave the house: notifications and writes to the FHIR service."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from sqlalchemy import func, select, update
 
@@ -73,10 +72,3 @@ def count(transaction: Transaction) -> dict[tuple[str, str], int]:
     """Entries by (kind, state)."""
     query = select(OUTBOX.c.kind, OUTBOX.c.state, func.count()).group_by(OUTBOX.c.kind, OUTBOX.c.state)
     return {(kind, state): number for kind, state, number in transaction.execute(query)}
-
-
-def retry_failed(transaction: Transaction, entry_keys: Sequence[str], *, now_real: int) -> int:
-    """Let failed entries start again; returns how many there were."""
-    values: dict[str, Any] = {"state": WAITING, "attempts": 0, "channel_index": 0, "due_at": now_real}
-    statement = update(OUTBOX).where(OUTBOX.c.entry_key.in_(entry_keys), OUTBOX.c.state == FAILED)
-    return transaction.execute(statement.values(**values)).rowcount

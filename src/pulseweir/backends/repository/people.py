@@ -1,13 +1,13 @@
 """Step 17: users, sessions, care teams, and the log of what people did."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 
 from pulseweir.backends.repository import changes
 from pulseweir.backends.repository.rows import AuditRow, CareTeamRow, SessionRow, UserRow
-from pulseweir.backends.repository.schema import CARE_TEAM, LIVE_ROW
+from pulseweir.backends.repository.schema import CARE_TEAM
 from pulseweir.backends.repository.schema_people import AUDIT_LOG, SESSION, USER_ACCOUNT
 from pulseweir.backends.repository.store import Transaction
 from pulseweir.records.identifiers import digest
@@ -147,15 +147,3 @@ def replace_care_teams(transaction: Transaction, rows: Iterable[CareTeamRow]) ->
     """Store the teams of the FHIR service; those it no longer has leave."""
     transaction.execute(delete(CARE_TEAM))
     changes.upsert(transaction, CARE_TEAM, map(changes.values_of, rows))
-
-
-def ward_names(transaction: Transaction, *, within: Collection[str] | None = None) -> list[str]:
-    """Wards that have patients on the board, by name."""
-    query = select(LIVE_ROW.c.ward).where(LIVE_ROW.c.ward.is_not(None)).distinct().order_by(LIVE_ROW.c.ward)
-    names = [str(name) for name in transaction.execute(query).scalars()]
-    return [name for name in names if within is None or name in within]
-
-
-def count_users(transaction: Transaction) -> int:
-    """How many accounts there are."""
-    return transaction.execute(select(func.count()).select_from(USER_ACCOUNT)).scalar_one()
