@@ -21,6 +21,25 @@ if TYPE_CHECKING:
 DEVICE_UNKNOWN = "device-unknown"
 PATIENT_UNKNOWN = "patient-unknown"
 ENCOUNTER_UNKNOWN = "encounter-unknown"
+PATIENT_MISMATCH = "patient-mismatch"
+PATIENT_NOT_NAMED = "patient-not-named"
+ENCOUNTER_NOT_NAMED = "encounter-not-named"
+CREATE_REFUSED = "create-refused"
+REMEDIES = {
+    DEVICE_UNKNOWN: "No Device has this device id. Create the Device in the FHIR service, then redrive.",
+    PATIENT_UNKNOWN: "No Patient had this device when it measured. Assign it, then redrive.",
+    ENCOUNTER_UNKNOWN: "No Encounter has the identifier the message names. Create the Encounter, then redrive.",
+    PATIENT_MISMATCH: "The message names another Patient than the one who had the device when it measured."
+    " Correct the assignment (pulseweir device assignments) or the sender, then redrive.",
+    PATIENT_NOT_NAMED: "The Device or its Patient is unknown, and the message names no Patient to create."
+    " Give the mapping a patientIdExpression, or assign the device; then redrive.",
+    ENCOUNTER_NOT_NAMED: "The message names no Encounter, and identity.mode LookupWithEncounter wants one."
+    " Give the mapping an encounterIdExpression, or set another mode; then redrive.",
+    CREATE_REFUSED: "The FHIR service refused the Device or Patient to be created. Correct the ids, then redrive.",
+}
+"""What to say of each word of `Association.missing`: what is wrong and what to do."""
+REJECTED = frozenset({ENCOUNTER_NOT_NAMED, CREATE_REFUSED})
+"""Those of them that waiting does not heal: quarantine at once instead of parking."""
 _LEGAL_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 _NO_SERVICE = frozenset({401, 403, 404, 405})
 _NO_USE = frozenset({"entered-in-error", "intended"})
@@ -34,11 +53,13 @@ class Question(NamedTuple):
         device_id: As the mapping found it.
         occurred_at_microseconds: When it measured.
         encounter: Identifier of the encounter the message names, if it does.
+        patient: Identifier of the patient the message names, if it does.
     """
 
     device_id: str
     occurred_at_microseconds: int
     encounter: str | None = None
+    patient: str | None = None
 
 
 class Association(NamedTuple):
@@ -48,7 +69,7 @@ class Association(NamedTuple):
         device_resource_id: FHIR id of the Device; None when unknown.
         patient_id: FHIR id of the Patient; None when unknown.
         encounter_id: FHIR id of the Encounter; None when not asked for or unknown.
-        missing: What is unknown: ``device-unknown``, ``patient-unknown``, ``encounter-unknown``; None for nothing.
+        missing: Why there is no answer, a key of `REMEDIES`; None when there is one.
     """
 
     device_resource_id: str | None
