@@ -92,7 +92,7 @@ def _chain(names: tuple[str, ...]) -> Callable[[object], object]:
 
 
 def _is_projection(tree: dict[str, Any]) -> bool:
-    while tree["type"] == "pipe":
+    while tree["type"] in {"pipe", "subexpression"}:
         tree = tree["children"][-1]
     return tree["type"] in _PROJECTIONS
 
