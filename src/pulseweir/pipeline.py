@@ -164,17 +164,20 @@ async def hub(house: House) -> Facts:
 async def connector(house: House) -> Facts:
     """Steps 3–5: device-messages → the archive, measurements, Observations."""
     from pulseweir.ingest.archive import ArchiveStage
-    from pulseweir.ingest.catalog import Mappings, catalog_directory
     from pulseweir.ingest.connector import ConnectorStage
     from pulseweir.ingest.identity import Identity
+    from pulseweir.ingest.mapping_versions import MappingVersions
+    from pulseweir.ingest.mapping_watch import MappingWatch
     from pulseweir.ingest.observation_writer import ObservationStage
 
-    site = house.settings.mappings
-    catalogs = [catalog_directory(), *([site.catalog_dir] if site.catalog_dir else [])]
-    mappings = Mappings.load(catalogs, site.device_mapping_file, site.fhir_mapping_file)
+    mappings = systems.load_mappings(house.settings)
+    watch = MappingWatch(mappings, MappingVersions(house.settings.data_dir))
+    watch.begin()
     identity = Identity(house.fhir, house.settings.identity)
     messages = await house.bus.subscribe(ConnectorStage.topic, ConnectorStage.group)
-    normalize = ConnectorStage(mappings, identity, messages.seen_before, house.settings.connector)
+    normalize = ConnectorStage(
+        mappings, identity, messages.seen_before, house.settings.connector, before_batch=watch.look
+    )
 
     archive = ArchiveStage(house.settings.data_dir / "archive", house.settings.archive)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pulseweir.backends.lake import Lake
     from pulseweir.backends.repository.store import Repository
     from pulseweir.fhir_store.storage import FhirStore
+    from pulseweir.ingest.catalog import Mappings
     from pulseweir.ingest.hub.registry import Registry
 
 
@@ -44,6 +45,19 @@ def open_registry(settings: Settings, clock: Clock) -> "Registry":
     from pulseweir.ingest.hub.registry import Registry
 
     return Registry.open(settings.data_dir, clock)
+
+
+def load_mappings(settings: Settings) -> "Mappings":
+    """The mappings of the catalog and of the files that the settings name.
+
+    Raises:
+        MappingError: Any of them is not usable.
+    """
+    from pulseweir.ingest.catalog import Mappings, catalog_directory
+
+    site = settings.mappings
+    catalogs = [catalog_directory(), *([site.catalog_dir] if site.catalog_dir else [])]
+    return Mappings.load(catalogs, site.device_mapping_file, site.fhir_mapping_file)
 
 
 def fhir_base_url(settings: Settings) -> str:

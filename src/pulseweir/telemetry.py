@@ -36,6 +36,9 @@ CONNECTOR_NORMALIZED = Counter("pulseweir_connector_normalized_total", "Step 4: 
 CONNECTOR_UNMATCHED = Counter(
     "pulseweir_connector_unmatched_total", "Step 4: messages without a measurement", ["reason"]
 )
+CONNECTOR_MAPPING_CHANGES = Counter(
+    "pulseweir_connector_mapping_changes_total", "Step 4: mapping versions taken over or refused", ["outcome"]
+)
 QUARANTINE_ITEMS = Counter(
     "pulseweir_quarantine_items_total", "All steps: rows set aside for a person", ["stage", "reason"]
 )

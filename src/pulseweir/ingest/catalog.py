@@ -1,11 +1,11 @@
 """Step 4: which mappings a device's messages go through: its catalog kind's, else the site's."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pulseweir.errors import MappingError, MappingFault
 from pulseweir.ingest.device_mapping.collection import DeviceMapping
@@ -13,6 +13,7 @@ from pulseweir.ingest.fhir_mapping.collection import FhirMapping
 
 DEVICE_FILE = "device_mapping.json"
 FHIR_FILE = "fhir_mapping.json"
+SITE = "site"
 _VERSION_DIGITS = 12
 
 
@@ -24,42 +25,74 @@ class MappingPair:
         name: Catalog kind, or ``site``.
         device: Messages to measurements.
         fhir: Measurements to Observations.
-        version: Short hash of both texts; every measurement carries it.
+        version: `mapping_version` of both texts; every measurement carries it.
+        texts: What both were loaded from: the device mapping, the FHIR mapping.
     """
 
     name: str
     device: DeviceMapping
     fhir: FhirMapping
     version: str
+    texts: tuple[str, str] = field(default=("", ""), repr=False)
 
     @classmethod
     def loads(cls, name: str, device_text: str, fhir_text: str) -> Self:
         """Load both mappings from their texts.
 
         Raises:
-            MappingError: Either is not usable.
+            MappingError: Either is not usable; the faults of both are listed.
         """
-        return cls(
-            name,
-            DeviceMapping.loads(device_text, source=f"{name}/{DEVICE_FILE}", compatibility="pulseweir"),
-            FhirMapping.loads(fhir_text, source=f"{name}/{FHIR_FILE}"),
-            hashlib.sha256(f"{device_text}\0{fhir_text}".encode()).hexdigest()[:_VERSION_DIGITS],
+        faults: list[MappingError] = []
+        device = _half(
+            lambda: DeviceMapping.loads(device_text, source=f"{name}/{DEVICE_FILE}", compatibility="pulseweir"), faults
         )
+        fhir = _half(lambda: FhirMapping.loads(fhir_text, source=f"{name}/{FHIR_FILE}"), faults)
+        if device is None or fhir is None:
+            raise faults[0] if len(faults) == 1 else _both(name, faults)
+        return cls(name, device, fhir, mapping_version(device_text, fhir_text), (device_text, fhir_text))
 
 
-@dataclass(frozen=True, slots=True)
+def mapping_version(device_text: str, fhir_text: str) -> str:
+    """The version of a pair: a short hash of both texts, 12 hex digits.
+
+    >>> mapping_version("{}", "{}")
+    '88d73a71539d'
+    """
+    return hashlib.sha256(f"{device_text}\0{fhir_text}".encode()).hexdigest()[:_VERSION_DIGITS]
+
+
+def _half(load: Callable[[], Any], faults: list[MappingError]) -> Any:
+    try:
+        return load()
+    except MappingError as error:
+        faults.append(error)
+        return None
+
+
+def _both(name: str, errors: list[MappingError]) -> MappingError:
+    return MappingError(
+        name,
+        [
+            replace(fault, member=f"{error.source.rpartition('/')[2]}: {fault.member}")
+            for error in errors
+            for fault in error.faults
+        ],
+    )
+
+
+@dataclass(slots=True)
 class Mappings:
-    """All mappings of a house.
+    """The mappings of a house that are in force.
 
     Attributes:
         by_kind: Pairs of the catalog.
         site: The pair for every other device; None when the site has none.
-        by_version: Every pair by its version.
+        by_version: Every pair that a row may have been made by, by its version.
     """
 
     by_kind: dict[str, MappingPair]
     site: MappingPair | None
-    by_version: dict[str, MappingPair]
+    by_version: Mapping[str, MappingPair]
 
     @classmethod
     def load(
@@ -76,12 +109,31 @@ class Mappings:
         folders = [catalogs] if isinstance(catalogs, Path) else list(catalogs)
         by_kind = {kind.name: _load_kind(kind) for folder in folders for kind in catalog_kinds(folder)}
         site = _load_site(site_device_mapping, site_fhir_mapping)
-        pairs = [*by_kind.values(), *([site] if site else [])]
-        return cls(by_kind, site, {pair.version: pair for pair in pairs})
+        made = cls(by_kind, site, {})
+        made.by_version = {pair.version: pair for pair in made.pairs}
+        return made
+
+    @property
+    def pairs(self) -> list[MappingPair]:
+        """Every pair in force: the catalog's by kind, then the site's."""
+        return [*self.by_kind.values(), *([self.site] if self.site else [])]
 
     def for_kind(self, kind: str | None) -> MappingPair | None:
         """The pair for a device of this catalog kind; the site's where the catalog does not know it."""
         return self.by_kind.get(kind or "", self.site)
+
+    def named(self, name: str) -> MappingPair | None:
+        """The pair in force under a name; None where there is none."""
+        return self.site if name == SITE else self.by_kind.get(name)
+
+    def put_in_force(self, name: str, pair: MappingPair | None) -> None:
+        """From now on messages go through this pair; with None there is none under this name."""
+        if name == SITE:
+            self.site = pair
+        elif pair is None:
+            self.by_kind.pop(name, None)
+        else:
+            self.by_kind[name] = pair
 
 
 def catalog_directory() -> Path:
@@ -96,20 +148,25 @@ def catalog_kinds(folder: Path) -> list[Path]:
 
 
 def _load_kind(folder: Path) -> MappingPair:
-    return MappingPair.loads(folder.name, _text(folder / DEVICE_FILE), _text(folder / FHIR_FILE))
+    return MappingPair.loads(folder.name, mapping_text(folder / DEVICE_FILE), mapping_text(folder / FHIR_FILE))
 
 
 def _load_site(device: Path | None, fhir: Path | None) -> MappingPair | None:
     if device is None and fhir is None:
         return None
     if device is None or fhir is None:
-        raise _unreadable("site", "only one of the device mapping and the FHIR mapping is set.", "Set both or none.")
-    return MappingPair.loads("site", _text(device), _text(fhir))
+        raise _unreadable(SITE, "only one of the device mapping and the FHIR mapping is set.", "Set both or none.")
+    return MappingPair.loads(SITE, mapping_text(device), mapping_text(fhir))
 
 
-def _text(path: Path) -> str:
+def mapping_text(path: Path) -> str:
+    """The text of a mapping file.
+
+    Raises:
+        MappingError: It cannot be read, or is not UTF-8.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode("utf-8")
     except OSError as cause:
         problem = f"cannot be read ({cause.strerror})."
         raise _unreadable(path.name, problem, "Check the path and its permissions.") from None

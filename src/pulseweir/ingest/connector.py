@@ -36,6 +36,10 @@ _REMEDIES = {
 }
 
 
+async def _nothing() -> None:
+    return
+
+
 class _Message(NamedTuple):
     table: pa.Table
     place: int
@@ -67,6 +71,7 @@ class ConnectorStage(Stage):
         seen_before: Which message ids this group has already committed as dealt with.
         settings: What is accepted.
         real_clock: Real microseconds, for how long a message has waited.
+        before_batch: Called before each batch: the only moment at which the mappings may change.
     """
 
     topic = DEVICE_MESSAGES
@@ -81,12 +86,14 @@ class ConnectorStage(Stage):
         seen_before: Callable[[Sequence[str]], Awaitable[set[str]]],
         settings: ConnectorSettings | None = None,
         real_clock: Callable[[], int] = real_microseconds,
+        before_batch: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         self._mappings = mappings
         self._identity = identity
         self._seen_before = seen_before
         self._settings = settings or ConnectorSettings()
         self._real_clock = real_clock
+        self._before_batch = before_batch
 
     async def handle(self, tables: Mapping[int, pa.Table]) -> Handled:
         """Normalize new messages; repeated ones are dropped and counted.
@@ -94,6 +101,7 @@ class ConnectorStage(Stage):
         Raises:
             RetryLater: The FHIR service does not answer; nothing counts as done.
         """
+        await self._before_batch()
         handled = Handled()
         messages = [message for table in tables.values() for message in _messages(table, None)]
         CONNECTOR_DEVICE_EVENTS.inc(len(messages))
@@ -116,6 +124,7 @@ class ConnectorStage(Stage):
         Raises:
             RetryLater: The FHIR service does not answer; they stay parked.
         """
+        await self._before_batch()
         handled = Handled()
         await self._process(_messages(rows, first_parked_microseconds), handled)
         return handled
