@@ -8,6 +8,7 @@ import typer
 
 from pulseweir import __version__
 from pulseweir.cli_inspect import inspect_app
+from pulseweir.cli_mapping import mapping_app
 from pulseweir.cli_output import FINDINGS, PARTIAL, AsJson, DataDir, end, explained, print_json, settings_for
 from pulseweir.cli_setup import setup_app
 from pulseweir.clock import Clock
@@ -19,6 +20,7 @@ app = typer.Typer(
     help="Vital signs from medical devices to the people who must act on them. Not a medical device.",
 )
 app.add_typer(setup_app)
+app.add_typer(mapping_app, name="mapping")
 app.add_typer(inspect_app)
 
 Patients = Annotated[int | None, typer.Option(min=1, help="Only the first so many patients of the recording.")]
