@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import msgspec
 import pyarrow as pa
 
 from pulseweir.backends.bus.base import SetAside
 from pulseweir.clock import real_microseconds
 from pulseweir.errors import MessageError
 from pulseweir.ingest.catalog import MappingPair, Mappings
+from pulseweir.ingest.device_mapping.bodies import decode_body, decode_properties, refuse_large
 from pulseweir.ingest.device_mapping.templates import Measurement
 from pulseweir.ingest.identity import Association, Identity, Question
 from pulseweir.ingest.measurement_rows import MeasurementRows
@@ -168,18 +168,12 @@ class ConnectorStage(Stage):
         return None
 
     def _envelope(self, message: _Message) -> dict[str, object]:
-        if len(message.body) > self._settings.body_limit_bytes:
-            raise MessageError(
-                f"The body has {len(message.body)} bytes; {self._settings.body_limit_bytes} are allowed."
-                " Send it in parts.",
-                reason="body-too-large",
-                position="$.Body",
-            )
+        refuse_large(message.body, self._settings.body_limit_bytes)
         body = decode_body(message.body, self._settings.nesting_limit)
         return {
             "Body": body,
-            "Properties": _properties(message.properties),
-            "SystemProperties": _properties(message.system_properties),
+            "Properties": decode_properties(message.properties),
+            "SystemProperties": decode_properties(message.system_properties),
         }
 
     def _emit(
@@ -216,38 +210,6 @@ class ConnectorStage(Stage):
         target.append(_set_aside(message, error))
 
 
-def decode_body(body: bytes, nesting_limit: int) -> object:
-    """The decoded body; None when it is empty.
-
-    Raises:
-        MessageError: It is not JSON, not UTF-8, or nested too deep. The text of the error holds nothing of the body.
-    """
-    if not body.strip():
-        return None
-    try:
-        decoded: object = msgspec.json.decode(body)
-    except RecursionError:
-        raise _too_deep(nesting_limit) from None
-    except UnicodeDecodeError as cause:
-        raise _not_json("It is not UTF-8 text.", f"byte {cause.start}") from None
-    except msgspec.DecodeError as cause:
-        place = str(cause).rpartition("(")[2].rstrip(")") if "(byte" in str(cause) else None
-        raise _not_json("It is not JSON: NaN, comments and single quotes are not allowed.", place) from None
-    if body.count(b"[") + body.count(b"{") > nesting_limit and depth_of(decoded) > nesting_limit:
-        raise _too_deep(nesting_limit)
-    return decoded
-
-
-def depth_of(value: object) -> int:
-    """How deep arrays and objects nest; a scalar has depth 0."""
-    depth = 0
-    level: list[object] = [value]
-    while level := [item for item in level if isinstance(item, dict | list)]:
-        depth += 1
-        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
-    return depth
-
-
 def _messages(table: pa.Table, first_parked: list[int] | None) -> list[_Message]:
     names = ("message_id", "kind", "properties_json", "system_properties_json", "body")
     ids, kinds, properties, system, bodies = (values(table[name]) for name in names)
@@ -270,19 +232,6 @@ def _messages(table: pa.Table, first_parked: list[int] | None) -> list[_Message]
 
 def _question(measurement: Measurement) -> Question:
     return Question(measurement.device_id, measurement.occurred_at_microseconds, measurement.encounter_id)
-
-
-def _properties(text: str | None) -> object:
-    if not text:
-        return {}
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        raise MessageError(
-            "The stored properties of the message are not JSON. Look at the hub that wrote them.",
-            reason="bad-properties",
-            position="$.Properties",
-        ) from None
 
 
 def _set_aside(message: _Message, error: MessageError) -> SetAside:
@@ -312,19 +261,5 @@ def _wrong_shape() -> MessageError:
     return MessageError(
         "The body is neither a JSON object nor an array, so no template can match. Send an object.",
         reason="wrong-shape",
-        position="$.Body",
-    )
-
-
-def _not_json(problem: str, place: str | None) -> MessageError:
-    return MessageError(
-        f"The body cannot be read. {problem} Correct the sender.", reason="not-json", position=place or "$.Body"
-    )
-
-
-def _too_deep(limit: int) -> MessageError:
-    return MessageError(
-        f"The body nests deeper than {limit} levels. Flatten it at the sender.",
-        reason="nested-too-deep",
         position="$.Body",
     )

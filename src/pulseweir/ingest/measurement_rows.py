@@ -4,31 +4,17 @@ Here each value gets what later steps must not ask again: code, unit, the id of 
 patient can have it at all.
 """
 
-import math
-
 import pyarrow as pa
 
 from pulseweir.ingest.catalog import MappingPair
 from pulseweir.ingest.device_mapping.templates import Measurement
+from pulseweir.ingest.device_mapping.tokens import number_of
 from pulseweir.ingest.grouping import TICKS_A_MICROSECOND, identifier_value, resource_id, segment
 from pulseweir.ingest.identity import Association
 from pulseweir.records.codes import VITAL_BY_LOINC
 from pulseweir.records.topics import INSTANT, MEASUREMENT_SCHEMA
 
 _FAHRENHEIT = "[degF]"
-
-
-def number_of(text: str) -> float | None:
-    """The finite number a text means, None when it means none.
-
-    >>> number_of("36.6"), number_of("A"), number_of("NaN"), number_of("1_0")
-    (36.6, None, None, None)
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and "_" not in text else None
 
 
 def is_implausible(code: str | None, unit: str | None, number: float | None) -> bool:

@@ -3,12 +3,14 @@
 A message is evaluated completely before anything of it is used: all of its measurements or none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from pulseweir.errors import MappingError, MessageError
+from pulseweir.ingest.device_mapping.batch import interpret_batch
+from pulseweir.ingest.device_mapping.batch_schema import Normalized
 from pulseweir.ingest.device_mapping.expressions import Expression
 from pulseweir.ingest.device_mapping.loader import Compatibility, Faults, load_templates, read_document
 from pulseweir.ingest.device_mapping.located_json import LocatedJsonError, Node, from_plain
@@ -93,6 +95,29 @@ class DeviceMapping:
                     template=str(template.index),
                 )
         return measurements
+
+    def normalize_batch(
+        self,
+        bodies: Sequence[bytes],
+        *,
+        properties: Sequence[str | None] | None = None,
+        system_properties: Sequence[str | None] | None = None,
+        nesting_limit: int = 64,
+        body_limit_bytes: int = 262_144,
+    ) -> Normalized:
+        """Every measurement of many messages as a table, and a table of those that are refused.
+
+        A message is refused alone, as a whole and for the reason `normalize` gives; its neighbours stay untouched.
+
+        Args:
+            bodies: JSON texts, one a message; the envelope around each is made here.
+            properties: Application properties of each message as JSON texts; None or empty ones are ``{}``.
+            system_properties: System properties, likewise.
+            nesting_limit: Bodies nested deeper are refused.
+            body_limit_bytes: Larger bodies are refused.
+        """
+        limits = (nesting_limit, body_limit_bytes)
+        return interpret_batch(self.normalize, bodies, (properties, system_properties), limits)
 
     def expressions(self) -> list[tuple[Template, str, Expression]]:
         """Every expression of the mapping as (template, field, expression)."""

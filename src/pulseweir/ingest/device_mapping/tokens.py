@@ -169,6 +169,19 @@ def _place_point(digits: str, power: int) -> str:
     return digits[: power + 1] + ("." + digits[power + 1 :] if len(digits) > power + 1 else "")
 
 
+def number_of(text: str) -> float | None:
+    """The finite number a text means, None when it means none.
+
+    >>> number_of("36.6"), number_of("A"), number_of("NaN"), number_of("1_0")
+    (36.6, None, None, None)
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and "_" not in text else None
+
+
 @lru_cache(maxsize=16_384)
 def instant_text(microseconds: int) -> str:
     """RFC 3339 text in UTC with as many digits as matter: none, three or six.
