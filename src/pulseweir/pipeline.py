@@ -173,7 +173,12 @@ async def connector(house: House) -> Facts:
     mappings = systems.load_mappings(house.settings)
     watch = MappingWatch(mappings, MappingVersions(house.settings.data_dir))
     watch.begin()
-    identity = Identity(house.fhir, house.settings.identity)
+    identity = Identity(
+        house.fhir,
+        house.settings.identity,
+        clock=house.clock.now_microseconds,
+        changes=systems.association_changes(house.settings),
+    )
     messages = await house.bus.subscribe(ConnectorStage.topic, ConnectorStage.group)
     normalize = ConnectorStage(
         mappings, identity, messages.seen_before, house.settings.connector, before_batch=watch.look

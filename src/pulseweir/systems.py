@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +87,16 @@ def open_fhir_store(settings: Settings, clock: Clock) -> "FhirStore":
     from pulseweir.fhir_store.storage import FhirStore
 
     return FhirStore.open(settings.data_dir / "fhir", clock, settings.fhir_store)
+
+
+def association_changes(settings: Settings) -> Callable[[], int | None] | None:
+    """How often the embedded FHIR store's Devices and their uses have changed; None for another server."""
+    from pulseweir.fhir_store.change_count import FILE_NAME, read_change_count
+
+    if settings.fhir.base_url is not None:
+        return None
+    path = settings.data_dir / "fhir" / FILE_NAME
+    return lambda: read_change_count(path)
 
 
 def open_lake(settings: Settings) -> "Lake":

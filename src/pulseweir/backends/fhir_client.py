@@ -84,7 +84,8 @@ class FhirClient:
         self.base_url = base_url.rstrip("/")
         self._http = httpx.AsyncClient(
             transport=transport,
-            headers={"accept": _JSON, **(headers or {})},
+            # Some servers answer a repeated search from a cache of their own for a minute, unless told not to.
+            headers={"accept": _JSON, "cache-control": "no-cache", **(headers or {})},
             timeout=timeout_seconds,
             limits=httpx.Limits(max_connections=16, max_keepalive_connections=16),
             follow_redirects=False,

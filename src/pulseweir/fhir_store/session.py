@@ -92,6 +92,7 @@ class WriteSession:
         self.connection = connection
         self.terms = Terms(connection)
         self.now_microseconds = 0
+        self.changed_types: set[str] = set()
 
     def find(self, resource_type: str, resource_id: str) -> Stored | None:
         """The current version, a deleted one too; None when the id was never used."""
@@ -100,6 +101,7 @@ class WriteSession:
     def insert(self, resource_type: str, resource_id: str, tree: Json, parts: tuple[bytes, bytes]) -> Stored:
         """Store the first version of a resource."""
         meta, content = parts
+        self.changed_types.add(resource_type)
         self.connection.execute(
             "INSERT INTO resource (type, id, version, updated, meta, content) VALUES (?, ?, 1, ?, ?, ?)",
             (self.terms.intern(resource_type), resource_id, self.now_microseconds, meta, content),
@@ -121,6 +123,7 @@ class WriteSession:
     def _supersede(self, current: Stored, *, deleted: bool, parts: tuple[bytes, bytes]) -> Stored:
         meta, content = parts
         pk, version = current.pk, current.version + 1
+        self.changed_types.add(current.resource_type)
         self.connection.execute(
             "INSERT INTO history (pk, version, updated, deleted, meta, content) VALUES (?, ?, ?, ?, ?, ?)",
             (pk, current.version, current.updated, current.deleted, current.meta, current.content),

@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 
 import apsw
 
-from pulseweir.clock import Clock
+from pulseweir.clock import Clock, real_microseconds
 from pulseweir.errors import RetryLater
+from pulseweir.fhir_store.change_count import COUNTED_TYPES, ChangeCount
+from pulseweir.fhir_store.change_count import FILE_NAME as COUNT_FILE_NAME
 from pulseweir.fhir_store.schema import MIGRATIONS
 from pulseweir.fhir_store.session import Terms, WriteSession
 from pulseweir.fhir_store.settings import FhirStoreSettings
@@ -58,6 +60,7 @@ class FhirStore:
         self._connection = connect(path, page_cache_kibibytes=settings.page_cache_kibibytes)
         migrate(self._connection, MIGRATIONS)
         self._connection.pragma("wal_autocheckpoint", 4_000)
+        self._changes = ChangeCount(path.parent / COUNT_FILE_NAME, real_microseconds())
         self._thread = threading.Thread(target=self._write_forever, name="fhir-writer", daemon=True)
         self._closed = False
         self._thread.start()
@@ -112,6 +115,7 @@ class FhirStore:
         for connection in self._readers:
             connection.close()
         self._connection.close()
+        self._changes.close()
 
     def _session(self) -> ReadSession:
         session: ReadSession | None = getattr(self._local, "session", None)
@@ -148,18 +152,21 @@ class FhirStore:
 
     def _commit_group(self, session: WriteSession, units: list[_Unit]) -> None:
         session.now_microseconds = self._clock.now_microseconds()
+        session.changed_types.clear()
         results: list[tuple[_Unit, Any, BaseException | None]] = []
         try:
             session.connection.execute("BEGIN IMMEDIATE")
             try:
                 results.extend(self._run(session, unit) for unit in units)
                 session.connection.execute("COMMIT")
+                if not COUNTED_TYPES.isdisjoint(session.changed_types):
+                    self._changes.add()
             except BaseException:
                 session.terms.forget()
                 with contextlib.suppress(apsw.Error):
                     session.connection.execute("ROLLBACK")
                 raise
-        except apsw.Error as error:
+        except (apsw.Error, OSError) as error:
             failure = RetryLater(f"The FHIR store could not commit ({type(error).__name__}); check the disk.")
             results = [(unit, None, failure) for unit in units]
         for unit, outcome, failed in results:

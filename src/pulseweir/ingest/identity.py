@@ -1,38 +1,53 @@
 """Step 5a-b: which Patient a Device belonged to at the time measured, asked of the FHIR service and remembered.
 
-A DeviceUseStatement says from when to when a device measured whom; only where a Device has none does its own
-``patient`` count. A device that two patients had at one instant is nobody's: no answer is better than a wrong one.
+What is remembered is used only while it must still be true: as long as the embedded FHIR store counts no change of a
+Device or of its uses, or, with another service, for instants before it was asked.
 """
 
 import asyncio
-import re
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pulseweir.errors import FhirRefused, RetryLater
-from pulseweir.ingest.device_mapping.tokens import FIRST_INSTANT, LAST_INSTANT, ExpressionFault, parse_instant
+from pulseweir.clock import real_microseconds
+from pulseweir.ingest.device_uses import KnownDevice, wearer
+from pulseweir.ingest.identity_create import (
+    CREATE_REFUSED,
+    DEVICE_UNKNOWN,
+    PATIENT_AMBIGUOUS,
+    PATIENT_MISMATCH,
+    IdentityMaker,
+    Made,
+)
+from pulseweir.ingest.identity_search import IdentitySearch, KnownEncounter, Moment
 from pulseweir.ingest.settings import IdentitySettings
 
 if TYPE_CHECKING:
     from pulseweir.backends.fhir_client import FhirClient
 
-DEVICE_UNKNOWN = "device-unknown"
+Key = TypeVar("Key", bound=Hashable)
+Fact = TypeVar("Fact")
+
 PATIENT_UNKNOWN = "patient-unknown"
-ENCOUNTER_UNKNOWN = "encounter-unknown"
-PATIENT_MISMATCH = "patient-mismatch"
 PATIENT_NOT_NAMED = "patient-not-named"
+ENCOUNTER_UNKNOWN = "encounter-unknown"
+ENCOUNTER_MISMATCH = "encounter-mismatch"
 ENCOUNTER_NOT_NAMED = "encounter-not-named"
-CREATE_REFUSED = "create-refused"
 REMEDIES = {
-    DEVICE_UNKNOWN: "No Device has this device id. Create the Device in the FHIR service, then redrive.",
-    PATIENT_UNKNOWN: "No Patient had this device when it measured. Assign it, then redrive.",
-    ENCOUNTER_UNKNOWN: "No Encounter has the identifier the message names. Create the Encounter, then redrive.",
+    DEVICE_UNKNOWN: "No Device, or more than one, has this device id."
+    " Create the Device in the FHIR service, then redrive.",
+    PATIENT_UNKNOWN: "No Patient, or more than one, had this device when it measured. Assign it, then redrive:"
+    " pulseweir device assign.",
     PATIENT_MISMATCH: "The message names another Patient than the one who had the device when it measured."
     " Correct the assignment (pulseweir device assignments) or the sender, then redrive.",
     PATIENT_NOT_NAMED: "The Device or its Patient is unknown, and the message names no Patient to create."
     " Give the mapping a patientIdExpression, or assign the device; then redrive.",
+    PATIENT_AMBIGUOUS: "Several Patients have the identifier the message names."
+    " Merge or correct them in the FHIR service, then redrive.",
+    ENCOUNTER_UNKNOWN: "No Encounter, or more than one, has the identifier the message names."
+    " Create the Encounter, then redrive.",
+    ENCOUNTER_MISMATCH: "The Encounter the message names is of another Patient than the one who had the device."
+    " Correct the assignment or the sender, then redrive.",
     ENCOUNTER_NOT_NAMED: "The message names no Encounter, and identity.mode LookupWithEncounter wants one."
     " Give the mapping an encounterIdExpression, or set another mode; then redrive.",
     CREATE_REFUSED: "The FHIR service refused the Device or Patient to be created. Correct the ids, then redrive.",
@@ -40,10 +55,6 @@ REMEDIES = {
 """What to say of each word of `Association.missing`: what is wrong and what to do."""
 REJECTED = frozenset({ENCOUNTER_NOT_NAMED, CREATE_REFUSED})
 """Those of them that waiting does not heal: quarantine at once instead of parking."""
-_LEGAL_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
-_NO_SERVICE = frozenset({401, 403, 404, 405})
-_NO_USE = frozenset({"entered-in-error", "intended"})
-_MONTHS_END = "12-31"
 
 
 class Question(NamedTuple):
@@ -78,98 +89,16 @@ class Association(NamedTuple):
     missing: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
-    """One span in which a patient had a device; microseconds, both ends included."""
-
-    patient_id: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class KnownDevice:
-    """What the FHIR service said about a device.
-
-    Attributes:
-        resource_id: FHIR id of the Device; None when there is none.
-        uses: Its spans.
-        patient_id: Whom the Device itself names, used where it has no spans.
-        asked_at: When this was asked, monotonic seconds.
-    """
-
-    resource_id: str | None
-    uses: tuple[Use, ...]
-    patient_id: str | None
-    asked_at: float
-
-
-def wearer(device: KnownDevice, occurred_at: int) -> str | None:
-    """The one patient who had the device at that instant; None for nobody or for two."""
-    if not device.uses:
-        return device.patient_id
-    covering = [use for use in device.uses if use.start <= occurred_at <= use.end]
-    if len({use.patient_id for use in covering}) > 1:
-        # One span may end at the very instant the next begins: the new one counts.
-        covering = [use for use in covering if use.end != occurred_at or use.start == occurred_at]
-    patients = {use.patient_id for use in covering}
-    return patients.pop() if len(patients) == 1 else None
-
-
-def read_use(statement: dict[str, Any]) -> Use | None:
-    """The span of a DeviceUseStatement; None when it does not say that a Patient had the device."""
-    patient_id = reference_id(statement.get("subject"), "Patient")
-    if patient_id is None or statement.get("status") in _NO_USE:
-        return None
-    period = statement.get("timingPeriod")
-    if period is None and isinstance(statement.get("timingDateTime"), str):
-        period = {"start": statement["timingDateTime"], "end": statement["timingDateTime"]}
-    if not isinstance(period, dict):
-        return None
-    try:
-        start = _bound(period["start"], latest=False) if period.get("start") else FIRST_INSTANT
-        end = _bound(period["end"], latest=True) if period.get("end") else LAST_INSTANT
-    except ExpressionFault:
-        return None
-    return Use(patient_id, start, end)
-
-
-def _bound(text: str, *, latest: bool) -> int:
-    """First or last microsecond a FHIR dateTime may mean; a text without a time covers its whole day or longer."""
-    if "T" in text:
-        return parse_instant(text)
-    year, _, rest = text.partition("-")
-    if not latest:
-        return parse_instant(f"{year}-{rest or '01-01'}" if "-" in rest or not rest else f"{year}-{rest}-01")
-    if not rest:
-        return parse_instant(f"{year}-{_MONTHS_END}T23:59:59.999999Z")
-    if "-" in rest:
-        return parse_instant(f"{text}T23:59:59.999999Z")
-    return _last_of_month(int(year), int(rest))
-
-
-def _last_of_month(year: int, month: int) -> int:
-    following = f"{year + month // 12:04d}-{month % 12 + 1:02d}-01"
-    return LAST_INSTANT if year == 9_999 and month == 12 else parse_instant(following) - 1
-
-
-def reference_id(reference: object, resource_type: str) -> str | None:
-    """The logical id of a reference to a resource of that type; None for anything else."""
-    text = reference.get("reference") if isinstance(reference, dict) else None
-    if not isinstance(text, str):
-        return None
-    kind, _, logical = text.split("/_history/")[0].rpartition("/")
-    is_right = kind.rpartition("/")[2] == resource_type and _LEGAL_ID.fullmatch(logical)
-    return logical if is_right else None
-
-
 class Identity:
-    """Answers who wore what when, from memory where it is fresh.
+    """Answers who wore what when, from memory where that cannot be out of date.
 
     Args:
         fhir: The FHIR service.
         settings: How devices are looked up.
         monotonic: Real seconds that never go back.
+        clock: Microseconds of the clock that measurements follow.
+        changes: How often Devices and their uses have changed, read before every round of questions; None, or
+            an answer of None, where the FHIR service does not say.
     """
 
     def __init__(
@@ -177,120 +106,208 @@ class Identity:
         fhir: "FhirClient",
         settings: IdentitySettings | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], int] = real_microseconds,
+        changes: Callable[[], int | None] | None = None,
     ) -> None:
-        self._fhir = fhir
         self._settings = settings or IdentitySettings()
         self._monotonic = monotonic
+        self._clock = clock
+        self._changes = changes or (lambda: None)
+        self._search = IdentitySearch(fhir, self._settings)
+        self._maker = IdentityMaker(fhir, self._search, self._settings)
+        self._ahead = round(self._settings.ahead_seconds * 1_000_000)
         self._devices: dict[str, KnownDevice] = {}
-        self._encounters: dict[str, tuple[str | None, float]] = {}
-        self._gate = asyncio.Semaphore(self._settings.concurrency)
+        self._encounters: dict[str, tuple[KnownEncounter, float]] = {}
+        self._strangers: dict[tuple[str, str], tuple[bool, float]] = {}
 
-    async def resolve(self, device_id: str, occurred_at_microseconds: int, encounter: str | None = None) -> Association:
+    async def resolve(
+        self,
+        device_id: str,
+        occurred_at_microseconds: int,
+        encounter: str | None = None,
+        patient: str | None = None,
+    ) -> Association:
         """Who had this device at that instant.
 
         Raises:
             RetryLater: The FHIR service does not answer.
         """
-        question = Question(device_id, occurred_at_microseconds, encounter)
+        question = Question(device_id, occurred_at_microseconds, encounter, patient)
         return (await self.resolve_many([question]))[question]
 
     async def resolve_many(self, questions: Iterable[Question]) -> dict[Question, Association]:
-        """All answers, asking the FHIR service once for each device that memory cannot answer for.
+        """All answers, asking the FHIR service only for what memory cannot answer.
+
+        An association that was in the embedded FHIR store before the call is followed in its answers.
 
         Raises:
             RetryLater: The FHIR service does not answer; ask all again.
         """
         asked = list(dict.fromkeys(questions))
-        now = self._monotonic()
-        devices = {question.device_id for question in asked if not self._is_answered(question, now)}
-        encounters = {
-            question.encounter for question in asked if question.encounter and self._is_stale(question.encounter, now)
-        }
-        asking = [self._ask_device(device_id, now) for device_id in devices]
-        asking += [self._ask_encounter(encounter, now) for encounter in encounters]
-        for failure in await asyncio.gather(*asking, return_exceptions=True):
-            if failure is not None:
-                raise failure
-        return {question: self._answer(question) for question in asked}
+        moment = Moment(self._monotonic(), self._clock(), self._changes())
+        devices = await self._known(asked, moment)
+        answers = {question: _worn(question, devices[question.device_id]) for question in asked}
+        if self._settings.mode == "Create":
+            await self._make(answers, devices, moment)
+        await self._compare_patients(answers, moment)
+        await self._link_encounters(answers, moment)
+        return answers
 
     def forget(self, device_id: str) -> None:
         """Ask again for this device next time: its association has changed."""
         self._devices.pop(device_id, None)
 
-    def _is_answered(self, question: Question, now: float) -> bool:
-        known = self._devices.get(question.device_id)
-        if known is None:
+    # Devices
+
+    async def _known(self, asked: Sequence[Question], moment: Moment) -> dict[str, KnownDevice]:
+        """Every device of the questions, asked anew where memory will not do for one of its instants."""
+        known: dict[str, KnownDevice] = {}
+        wanted: dict[str, None] = {}
+        for question in asked:
+            device = self._devices.get(question.device_id)
+            if device is None or not self._still_holds(device, question.occurred_at_microseconds, moment):
+                wanted[question.device_id] = None
+            else:
+                known[question.device_id] = device
+        if wanted:
+            found = await self._search.devices(list(wanted), moment)
+            known |= found
+            for device_id, device in found.items():
+                self._remember(device_id, device)
+        return known
+
+    def _still_holds(self, device: KnownDevice, occurred_at: int, moment: Moment) -> bool:
+        if device.generation != moment.generation:
             return False
-        is_settled = known.resource_id is not None and wearer(known, question.occurred_at_microseconds) is not None
-        limit = self._settings.cache_seconds if is_settled else self._settings.unknown_cache_seconds
-        return now - known.asked_at < limit
+        age = moment.monotonic - device.asked_at
+        if age >= self._settings.cache_seconds:
+            return False
+        if wearer(device, occurred_at) is None:
+            return age < self._settings.unknown_cache_seconds
+        # Of what came after the asking, only one who is told of every change may speak from memory.
+        return moment.generation is not None or occurred_at < device.asked_on + self._ahead
 
-    def _is_stale(self, encounter: str, now: float) -> bool:
-        found = self._encounters.get(encounter)
-        if found is None:
-            return True
-        limit = self._settings.cache_seconds if found[0] else self._settings.unknown_cache_seconds
-        return now - found[1] >= limit
-
-    def _answer(self, question: Question) -> Association:
-        known = self._devices[question.device_id]
-        if known.resource_id is None:
-            return Association(None, None, None, DEVICE_UNKNOWN)
-        patient_id = wearer(known, question.occurred_at_microseconds)
-        if patient_id is None:
-            return Association(known.resource_id, None, None, PATIENT_UNKNOWN)
-        if not question.encounter:
-            return Association(known.resource_id, patient_id, None, None)
-        encounter_id = self._encounters[question.encounter][0]
-        return Association(known.resource_id, patient_id, encounter_id, None if encounter_id else ENCOUNTER_UNKNOWN)
-
-    async def _ask_device(self, device_id: str, now: float) -> None:
-        async with self._gate:
-            self._remember(device_id, await self._fetch(device_id, now))
-
-    def _remember(self, device_id: str, known: KnownDevice) -> None:
+    def _remember(self, device_id: str, device: KnownDevice) -> None:
         self._devices.pop(device_id, None)
-        self._devices[device_id] = known
+        self._devices[device_id] = device
         while len(self._devices) > self._settings.cache_devices:
             self._devices.pop(next(iter(self._devices)))
 
-    async def _fetch(self, device_id: str, now: float) -> KnownDevice:
-        system = self._settings.device_identifier_system
-        token = f"{system}|{_escaped(device_id)}" if system else _escaped(device_id)
-        devices = await self._search("Device", "identifier", token)
-        if len(devices) != 1:
-            return KnownDevice(None, (), None, now)
-        resource_id = str(devices[0]["id"])
-        statements = await self._search("DeviceUseStatement", "device", f"Device/{resource_id}")
-        uses = tuple(use for use in map(read_use, statements) if use is not None)
-        # A Device whose every statement is unusable has statements all the same: its own patient must not stand in.
-        fallback = None if statements else reference_id(devices[0].get("patient"), "Patient")
-        return KnownDevice(resource_id, uses, fallback, now)
+    # Mode Create
 
-    async def _search(self, resource_type: str, name: str, value: str) -> list[dict[str, Any]]:
-        """All matches; none where the service will not search for such a value.
+    async def _make(
+        self, answers: dict[Question, Association], devices: Mapping[str, KnownDevice], moment: Moment
+    ) -> None:
+        """Make what is missing and answer the questions that lacked it."""
+        lacking: dict[str, list[Question]] = {}
+        for question, answer in answers.items():
+            if answer.missing is None or devices[question.device_id].is_managed:
+                continue
+            if question.patient and question.patient.strip():
+                lacking.setdefault(question.device_id, []).append(question)
+            else:
+                answers[question] = answer._replace(missing=PATIENT_NOT_NAMED)
+        made = await _all_of(self._make_for(device_id, share, moment) for device_id, share in lacking.items())
+        for part in made:
+            answers |= part
 
-        Raises:
-            RetryLater: The service does not answer, or lets nobody search: no fault of the message.
-        """
-        try:
-            return await self._fhir.search(resource_type, [(name, value)])
-        except FhirRefused as refused:
-            if refused.status in _NO_SERVICE:
-                raise RetryLater(
-                    f"The FHIR service refuses to search {resource_type} ({refused.status})."
-                    " Check its base URL and the credentials."
-                ) from None
-            return []
+    async def _make_for(
+        self, device_id: str, questions: Sequence[Question], moment: Moment
+    ) -> dict[Question, Association]:
+        """One device's questions, one named patient after the other: the first gets the device."""
+        made: dict[str, Made] = {}
+        for named in dict.fromkeys(str(question.patient) for question in questions):
+            made[named] = await self._maker.ensure(device_id, named)
+            device_resource_id, patient_id, _ = made[named]
+            if device_resource_id is not None:
+                self._remember(
+                    device_id, KnownDevice(device_resource_id, (), patient_id, moment.monotonic, moment.clock)
+                )
+        return {
+            question: Association(one.device_resource_id, one.patient_id, None, one.fault)
+            for question in questions
+            for one in [made[str(question.patient)]]
+        }
 
-    async def _ask_encounter(self, encounter: str, now: float) -> None:
-        async with self._gate:
-            found = await self._search("Encounter", "identifier", _escaped(encounter))
-        if len(self._encounters) >= self._settings.cache_devices:
-            self._encounters.clear()
-        self._encounters[encounter] = (str(found[0]["id"]) if len(found) == 1 else None, now)
+    # Patient and Encounter that the message names
+
+    async def _compare_patients(self, answers: dict[Question, Association], moment: Moment) -> None:
+        """Withdraw answers whose message is known to speak of somebody else."""
+        if self._settings.compatibility == "strict":
+            return
+        pairs = {
+            question: (answer.patient_id, question.patient)
+            for question, answer in answers.items()
+            if question.patient and answer.patient_id and answer.missing is None
+        }
+        strangers = await self._recall(
+            self._strangers, set(pairs.values()), lambda pair: self._search.names_another(*pair), bool, moment
+        )
+        for question, pair in pairs.items():
+            if strangers[pair]:
+                answers[question] = Association(answers[question].device_resource_id, None, None, PATIENT_MISMATCH)
+
+    async def _link_encounters(self, answers: dict[Question, Association], moment: Moment) -> None:
+        wants_one = self._settings.mode == "LookupWithEncounter"
+        named = {question.encounter for question in answers if question.encounter}
+        if not named and not wants_one:
+            return
+        found = await self._recall(
+            self._encounters, named, self._search.encounter, lambda one: one.resource_id is None, moment
+        )
+        for question, answer in answers.items():
+            if question.encounter and answer.missing is None:
+                answers[question] = self._linked(answer, found[question.encounter])
+            elif wants_one and not question.encounter:
+                answers[question] = answer._replace(patient_id=None, missing=ENCOUNTER_NOT_NAMED)
+
+    def _linked(self, answer: Association, encounter: KnownEncounter) -> Association:
+        if encounter.resource_id is None:
+            return answer._replace(missing=ENCOUNTER_UNKNOWN)
+        is_others = encounter.patient_id not in {None, answer.patient_id}
+        if is_others and self._settings.compatibility != "strict":
+            return answer._replace(missing=ENCOUNTER_MISMATCH)
+        return answer._replace(encounter_id=encounter.resource_id)
+
+    async def _recall(
+        self,
+        memory: dict[Key, tuple[Fact, float]],
+        keys: Iterable[Key],
+        ask: Callable[[Key], Awaitable[Fact]],
+        is_doubtful: Callable[[Fact], bool],
+        moment: Moment,
+    ) -> dict[Key, Fact]:
+        """A fact for every key, from memory where it is fresh; doubtful ones are asked again sooner."""
+        facts: dict[Key, Fact] = {}
+        wanted: list[Key] = []
+        for key in keys:
+            held = memory.get(key)
+            limit = 0.0
+            if held is not None:
+                soon = is_doubtful(held[0])
+                limit = self._settings.unknown_cache_seconds if soon else self._settings.cache_seconds
+            if held is not None and moment.monotonic - held[1] < limit:
+                facts[key] = held[0]
+            else:
+                wanted.append(key)
+        facts |= dict(zip(wanted, await _all_of(ask(key) for key in wanted), strict=True))
+        memory.update({key: (facts[key], moment.monotonic) for key in wanted})
+        while len(memory) > self._settings.cache_devices:
+            memory.pop(next(iter(memory)))
+        return facts
 
 
-def _escaped(value: str) -> str:
-    """A search value with the characters escaped that would split it."""
-    return re.sub(r"([\\,$|])", r"\\\1", value)
+def _worn(question: Question, device: KnownDevice) -> Association:
+    if device.resource_id is None:
+        return Association(None, None, None, DEVICE_UNKNOWN)
+    patient_id = wearer(device, question.occurred_at_microseconds)
+    return Association(device.resource_id, patient_id, None, None if patient_id else PATIENT_UNKNOWN)
+
+
+async def _all_of(work: Iterable[Awaitable[Any]]) -> list[Any]:
+    """All results, once all have ended; the first failure of any."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results

@@ -1,6 +1,7 @@
 """Steps 2 to 5: what an operator may set about edge, archive, connector, identity and Observations."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -55,11 +56,27 @@ class IdentitySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    mode: Literal["Lookup", "Create", "LookupWithEncounter"] = Field(
+        "Lookup",
+        description="Lookup finds Device and Patient; Create also makes them, from the patient the message names;"
+        " LookupWithEncounter wants an Encounter too.",
+    )
+    compatibility: Literal["pulseweir", "strict"] = Field(
+        "pulseweir",
+        description="pulseweir sets a message aside that names another Patient than the one who had the device;"
+        " strict files it under the device's, as the predecessor does.",
+    )
     device_identifier_system: str = Field(
         DEVICE_IDENTIFIER_SYSTEM, description="System of the identifier that holds a device id; blank searches without."
     )
     cache_seconds: float = Field(
         15.0, gt=0, description="How long an association is believed before the FHIR service is asked again, seconds."
+    )
+    ahead_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="With another FHIR service than the embedded one: how much later than the last asking a"
+        " measurement may be and still be answered from memory; 0 never follows an association that has ended.",
     )
     unknown_cache_seconds: float = Field(
         2.0, ge=0, description="How long an unknown device or patient is not asked for again, seconds."
