@@ -1,26 +1,25 @@
 """Steps 4-5b: the worker that makes measurements of device messages and settles whose they are.
 
 Every message is counted once: normalized, quarantined with a reason, filtered by a named rule, or parked until its
-device and patient are known. It is evaluated as a whole before anything of it goes on.
+device and patient are known. It is evaluated as a whole before anything of it goes on. What is done, is done for a
+whole batch: there is no Python object a measurement.
 """
 
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from pulseweir.backends.bus.base import SetAside
 from pulseweir.clock import real_microseconds
 from pulseweir.errors import MessageError
 from pulseweir.ingest.catalog import MappingPair, Mappings
-from pulseweir.ingest.device_mapping.bodies import decode_body, decode_properties, refuse_large
-from pulseweir.ingest.device_mapping.templates import Measurement
-from pulseweir.ingest.identity import Association, Identity, Question
-from pulseweir.ingest.measurement_rows import MeasurementRows
+from pulseweir.ingest.identity import REJECTED, REMEDIES, Association, Identity, Question
+from pulseweir.ingest.measurement_columns import Flags, Integers, NormalizedShare
 from pulseweir.ingest.settings import ConnectorSettings
 from pulseweir.records.columns import values
-from pulseweir.records.topics import DEVICE_MESSAGES, MEASUREMENTS
+from pulseweir.records.topics import DEVICE_MESSAGES, MEASUREMENT_SCHEMA, MEASUREMENTS
 from pulseweir.telemetry import CLOCK_SKEW, CONNECTOR_DEVICE_EVENTS, CONNECTOR_NORMALIZED, CONNECTOR_UNMATCHED
 from pulseweir.worker import Handled, Stage, record_id
 
@@ -29,37 +28,25 @@ NORMALIZED = "normalized"
 DUPLICATE = "filtered:duplicate"
 UNMATCHED = "filtered:unmatched"
 _SECOND = 1_000_000
-_REMEDIES = {
-    "device-unknown": "No Device has this device id. Create the Device in the FHIR service, then redrive.",
-    "patient-unknown": "No Patient had this device when it measured. Assign it, then redrive.",
-    "encounter-unknown": "No Encounter has the identifier the message names. Create the Encounter, then redrive.",
-}
+_JSON_SPACE = b" \t\r\n"
 
 
 async def _nothing() -> None:
     return
 
 
-class _Message(NamedTuple):
-    table: pa.Table
-    place: int
-    message_id: str
-    kind: str
-    received_at: int
-    properties: str | None
-    system_properties: str | None
-    body: bytes
-    first_parked: int | None
+class _Share(NamedTuple):
+    """The messages of a batch that go through one mapping pair.
 
-    @property
-    def row(self) -> pa.Table:
-        return self.table.slice(self.place, 1)
+    Attributes:
+        places: Of its messages in the batch, in order.
+        columns: What the pair made of them; messages count from 0 within the share.
+        is_made: For each message whether it made a measurement.
+    """
 
-
-class _Prepared(NamedTuple):
-    message: _Message
-    pair: MappingPair
-    measurements: list[Measurement]
+    places: Integers
+    columns: NormalizedShare
+    is_made: Flags
 
 
 class ConnectorStage(Stage):
@@ -103,19 +90,20 @@ class ConnectorStage(Stage):
         """
         await self._before_batch()
         handled = Handled()
-        messages = [message for table in tables.values() for message in _messages(table, None)]
-        CONNECTOR_DEVICE_EVENTS.inc(len(messages))
-        seen = await self._seen_before([message.message_id for message in messages])
-        fresh: list[_Message] = []
-        for message in messages:
-            if message.message_id in seen:
-                handled.outcome.count(DUPLICATE)
-            else:
-                seen.add(message.message_id)
-                fresh.append(message)
-        await self._process(fresh, handled)
+        messages = _joined(tables.values())
+        CONNECTOR_DEVICE_EVENTS.inc(messages.num_rows)
+        ids = values(messages["message_id"])
+        # The first of equal ids stays.
+        fresh = {message_id: place for place, message_id in reversed(list(enumerate(ids)))}
+        for message_id in await self._seen_before(ids):
+            fresh.pop(message_id, None)
+        handled.outcome.count(DUPLICATE, len(ids) - len(fresh))
+        places = sorted(fresh.values())
+        if len(places) < len(ids):
+            messages = messages.take(pa.array(places, pa.int64()))
+        await self._process(_Batch(messages, None), handled)
         # Set aside counts as dealt with: the same message sent again must not wait beside itself.
-        handled.outcome.seen = [message.message_id for message in fresh]
+        handled.outcome.seen = values(messages["message_id"])
         return handled
 
     async def handle_parked(self, rows: pa.Table, first_parked_microseconds: list[int]) -> Handled:
@@ -126,126 +114,165 @@ class ConnectorStage(Stage):
         """
         await self._before_batch()
         handled = Handled()
-        await self._process(_messages(rows, first_parked_microseconds), handled)
+        await self._process(_Batch(_joined([rows]), first_parked_microseconds), handled)
         return handled
 
-    async def _process(self, messages: Sequence[_Message], handled: Handled) -> None:
-        prepared = [one for one in (self._prepare(message, handled) for message in messages) if one is not None]
-        questions = {
-            Question(measurement.device_id, measurement.occurred_at_microseconds, measurement.encounter_id)
-            for one in prepared
-            for measurement in one.measurements
-        }
-        answers = await self._identity.resolve_many(questions)
-        rows = MeasurementRows()
-        types: Counter[str] = Counter()
-        for one in prepared:
-            self._emit(one, answers, rows, handled)
-            types.update(measurement.type for measurement in one.measurements)
-        for type_name, number in types.items():
-            CONNECTOR_NORMALIZED.labels(type_name).inc(number)
-        if rows.count:
-            handled.publish.append((MEASUREMENTS, rows.table()))
+    async def _process(self, batch: "_Batch", handled: Handled) -> None:
+        shares = [self._normalized(pair, places, batch, handled) for pair, places in self._shared_out(batch, handled)]
+        answers = await self._identity.resolve_many(
+            [question for share in shares for question in share.columns.questions]
+        )
+        emitted = [self._emit(share, answers, batch, handled) for share in shares]
+        rows = _in_order(emitted)
+        if rows.num_rows:
+            handled.publish.append((MEASUREMENTS, rows))
 
-    def _prepare(self, message: _Message, handled: Handled) -> _Prepared | None:
-        """Evaluate one message completely; None when it goes no further."""
-        pair = self._mappings.for_kind(message.kind)
-        try:
+    def _shared_out(self, batch: "_Batch", handled: Handled) -> list[tuple[MappingPair, Integers]]:
+        """The messages of each mapping pair; those without one go to quarantine."""
+        kinds = batch.kinds()
+        pairs: dict[str, MappingPair] = {}
+        shared: dict[str, list[Integers]] = {}
+        for kind, places in kinds.items():
+            pair = self._mappings.for_kind(kind)
             if pair is None:
-                raise _no_mapping(message.kind)
-            envelope = self._envelope(message)
-            measurements = pair.device.normalize(envelope)
-        except MessageError as error:
-            handled.outcome.quarantined.append(_set_aside(message, error))
-            return None
-        if measurements:
-            return _Prepared(message, pair, measurements)
-        if isinstance(envelope["Body"], dict | list):
-            handled.outcome.count(UNMATCHED)
-            CONNECTOR_UNMATCHED.labels("no-template").inc()
-        else:
-            handled.outcome.quarantined.append(_set_aside(message, _wrong_shape()))
-        return None
+                handled.outcome.quarantined += [batch.set_aside(place, _no_mapping(kind)) for place in places.tolist()]
+            else:
+                pairs[pair.name] = pair
+                shared.setdefault(pair.name, []).append(places)
+        return [(pairs[name], np.sort(np.concatenate(found))) for name, found in shared.items()]
 
-    def _envelope(self, message: _Message) -> dict[str, object]:
-        refuse_large(message.body, self._settings.body_limit_bytes)
-        body = decode_body(message.body, self._settings.nesting_limit)
-        return {
-            "Body": body,
-            "Properties": decode_properties(message.properties),
-            "SystemProperties": decode_properties(message.system_properties),
-        }
+    def _normalized(self, pair: MappingPair, places: Integers, batch: "_Batch", handled: Handled) -> _Share:
+        """What a pair makes of its messages; refused and unmatched ones go no further."""
+        messages = batch.messages
+        own = messages if len(places) == messages.num_rows else messages.take(pa.array(places))
+        bodies = [body or b"" for body in values(own["body"])]
+        normalized = pair.device.normalize_batch(
+            bodies,
+            properties=values(own["properties_json"]),
+            system_properties=values(own["system_properties_json"]),
+            nesting_limit=self._settings.nesting_limit,
+            body_limit_bytes=self._settings.body_limit_bytes,
+        )
+        columns = NormalizedShare(pair, normalized.measurements)
+        is_made = np.zeros(len(places), np.bool_)
+        is_made[columns.message] = True
+        is_refused = np.zeros(len(places), np.bool_)
+        for row in normalized.rejects.to_pylist():
+            is_refused[row["message"]] = True
+            handled.outcome.quarantined.append(batch.set_aside(int(places[row["message"]]), _refusal(row)))
+        for index in np.flatnonzero(~is_made & ~is_refused).tolist():
+            if bodies[index].lstrip(_JSON_SPACE)[:1] in {b"{", b"["}:
+                handled.outcome.count(UNMATCHED)
+                CONNECTOR_UNMATCHED.labels("no-template").inc()
+            else:
+                handled.outcome.quarantined.append(batch.set_aside(int(places[index]), _wrong_shape()))
+        return _Share(places, columns, is_made)
 
     def _emit(
-        self, one: _Prepared, answers: Mapping[Question, Association], rows: MeasurementRows, handled: Handled
-    ) -> None:
-        """Give the measurements of a message to the output; park it while any of them has no patient."""
-        message = one.message
-        pairs = [(measurement, answers[_question(measurement)]) for measurement in one.measurements]
-        missing = next((answer.missing for _, answer in pairs if answer.missing), None)
-        if missing is not None and message.first_parked is not None:
-            self._keep_waiting(message, missing, handled)
-            return
-        before = rows.count
-        try:
-            for measurement, answer in pairs:
-                if answer.missing is None:
-                    rows.add(measurement, answer, one.pair, message.message_id, message.received_at)
-        except MessageError as error:
-            rows.cut(before)
-            handled.outcome.quarantined.append(_set_aside(message, error))
-            return
-        if missing is not None:
-            # Siblings in the same message do not wait; they repeat, without effect, when the message is complete.
-            self._keep_waiting(message, missing, handled)
-            return
-        handled.outcome.count(NORMALIZED)
-        CLOCK_SKEW.observe((message.received_at - one.measurements[0].occurred_at_microseconds) / _SECOND)
+        self, share: _Share, answers: Mapping[Question, Association], batch: "_Batch", handled: Handled
+    ) -> tuple[pa.Table, Integers]:
+        """Rows of a share with the place of their message; a message waits while any of it has no patient.
 
-    def _keep_waiting(self, message: _Message, missing: str, handled: Handled) -> None:
-        error = MessageError(_REMEDIES[missing], reason=missing)
-        since = message.first_parked
+        Siblings of what has to wait go on at first sight; they repeat, without effect, when the message is complete.
+        """
+        missing: dict[int, str] = {}
+        for message, question in zip(share.columns.run_message.tolist(), share.columns.questions, strict=True):
+            word = answers[question].missing
+            if word is not None and missing.get(message) not in REJECTED:
+                missing[message] = word if word in REJECTED else missing.get(message, word)
+        goes_on = share.is_made.copy()
+        if batch.first_parked is not None:
+            goes_on[list(missing)] = False
+        rows, message_of_row, refused = share.columns.rows(answers, goes_on)
+        for message, error in refused.items():
+            handled.outcome.quarantined.append(batch.set_aside(int(share.places[message]), error))
+        for message in missing.keys() - refused.keys():
+            self._keep_waiting(int(share.places[message]), missing[message], batch, handled)
+        is_normalized = share.is_made.copy()
+        is_normalized[[*missing, *refused]] = False
+        self._count(share, is_normalized, batch, handled)
+        return batch.completed(rows, share.places[message_of_row]), share.places[message_of_row]
+
+    @staticmethod
+    def _count(share: _Share, is_normalized: Flags, batch: "_Batch", handled: Handled) -> None:
+        handled.outcome.count(NORMALIZED, int(is_normalized.sum()))
+        for type_name, number in share.columns.types(is_normalized).items():
+            CONNECTOR_NORMALIZED.labels(type_name).inc(number)
+        messages, occurred = share.columns.first_occurred(is_normalized)
+        for seconds in ((batch.received_at[share.places[messages]] - occurred) / _SECOND).tolist():
+            CLOCK_SKEW.observe(seconds)
+
+    def _keep_waiting(self, place: int, missing: str, batch: "_Batch", handled: Handled) -> None:
+        since = None if batch.first_parked is None else batch.first_parked[place]
         is_over = since is not None and self._real_clock() - since >= self._settings.identity_wait_seconds * _SECOND
-        target = handled.outcome.quarantined if is_over else handled.outcome.parked
-        target.append(_set_aside(message, error))
+        target = handled.outcome.quarantined if is_over or missing in REJECTED else handled.outcome.parked
+        target.append(batch.set_aside(place, MessageError(REMEDIES[missing], reason=missing)))
 
 
-def _messages(table: pa.Table, first_parked: list[int] | None) -> list[_Message]:
-    names = ("message_id", "kind", "properties_json", "system_properties_json", "body")
-    ids, kinds, properties, system, bodies = (values(table[name]) for name in names)
-    received = values(table["received_at"])
-    return [
-        _Message(
-            table,
-            index,
-            ids[index],
-            kinds[index] or "",
-            received[index],
-            properties[index],
-            system[index],
-            bodies[index] or b"",
-            first_parked[index] if first_parked is not None else None,
+class _Batch:
+    """Device messages under way together.
+
+    Attributes:
+        messages: In the topic's schema, one chunk.
+        first_parked: When each was parked, real microseconds; None for new messages.
+        received_at: Hub clock of each, microseconds.
+    """
+
+    def __init__(self, messages: pa.Table, first_parked: Sequence[int] | None) -> None:
+        self.messages = messages
+        self.first_parked = first_parked
+        self.received_at: Integers = messages["received_at"].cast(pa.int64()).to_numpy()
+
+    def kinds(self) -> dict[str, Integers]:
+        """The places of the messages of each kind."""
+        kinds = np.array([kind or "" for kind in values(self.messages["kind"])], np.object_)
+        return {kind: np.flatnonzero(kinds == kind) for kind in dict.fromkeys(kinds.tolist())}
+
+    def completed(self, rows: pa.Table, places: Integers) -> pa.Table:
+        """Rows of the measurements topic: these, with what their messages know."""
+        taken = self.messages.select(["message_id", "received_at"]).take(pa.array(places, pa.int64()))
+        columns = {name: rows[name] for name in rows.column_names} | {name: taken[name] for name in taken.column_names}
+        return pa.table([columns[name] for name in MEASUREMENT_SCHEMA.names], schema=MEASUREMENT_SCHEMA)
+
+    def set_aside(self, place: int, error: MessageError) -> SetAside:
+        """A message with why it does not go on."""
+        row = self.messages.slice(place, 1)
+        return SetAside(
+            record_id(DEVICE_MESSAGES, row),
+            row,
+            GROUP,
+            error.reason,
+            str(error),
+            error.template,
+            error.expression,
+            error.position,
         )
-        for index in range(table.num_rows)
-    ]
 
 
-def _question(measurement: Measurement) -> Question:
-    return Question(measurement.device_id, measurement.occurred_at_microseconds, measurement.encounter_id)
+def _joined(tables: Iterable[pa.Table]) -> pa.Table:
+    plain = [table.replace_schema_metadata(None) for table in tables]
+    return pa.concat_tables(plain).unify_dictionaries().combine_chunks()
 
 
-def _set_aside(message: _Message, error: MessageError) -> SetAside:
-    row = message.row
-    return SetAside(
-        record_id(DEVICE_MESSAGES, row),
-        row,
-        GROUP,
-        error.reason,
-        str(error),
-        error.template,
-        error.expression,
-        error.position,
+def _in_order(emitted: Sequence[tuple[pa.Table, Integers]]) -> pa.Table:
+    """All rows in the order of their messages."""
+    found = [pair for pair in emitted if pair[0].num_rows]
+    if not found:
+        return MEASUREMENT_SCHEMA.empty_table()
+    if len(found) == 1:
+        return found[0][0]
+    order = np.argsort(np.concatenate([places for _, places in found]), kind="stable")
+    return pa.concat_tables([rows for rows, _ in found]).unify_dictionaries().combine_chunks().take(pa.array(order))
+
+
+def _refusal(row: dict[str, object]) -> MessageError:
+    template, expression, position = (None if row[name] is None else str(row[name]) for name in _PLACES)
+    return MessageError(
+        str(row["error"]), reason=str(row["reason"]), template=template, expression=expression, position=position
     )
+
+
+_PLACES = ("template", "expression", "position")
 
 
 def _no_mapping(kind: str) -> MessageError:
