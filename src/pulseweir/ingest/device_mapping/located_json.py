@@ -5,11 +5,13 @@ repeated keys, deep nesting and text after the document are faults with a line a
 """
 
 import json
-from dataclasses import dataclass
+import re
+from bisect import bisect_left
+from dataclasses import dataclass, field
 
 TEXT_LIMIT_CHARACTERS = 2_000_000
 DEPTH_LIMIT = 64
-_WHITESPACE = " \t\n\r"
+_WHITESPACE = re.compile(r"[ \t\n\r]*")
 _SCALAR_START = frozenset('"-0123456789tfn')
 _DECODER = json.JSONDecoder()
 
@@ -103,18 +105,22 @@ def from_plain(value: object, depth: int = 0) -> Node:
 class _Reader:
     text: str
     at: int = 0
+    line_ends: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.line_ends = [-1, *(found.start() for found in re.finditer("\n", self.text))]
 
     def error(self, problem: str) -> LocatedJsonError:
         line, column = self.place()
         return LocatedJsonError(line, column, problem)
 
     def place(self) -> tuple[int, int]:
-        before = self.text.count("\n", 0, self.at)
-        return before + 1, self.at - self.text.rfind("\n", 0, self.at)
+        line = bisect_left(self.line_ends, self.at)
+        return line, self.at - self.line_ends[line - 1]
 
     def skip(self) -> None:
-        while self.at < len(self.text) and self.text[self.at] in _WHITESPACE:
-            self.at += 1
+        found = _WHITESPACE.match(self.text, self.at)
+        self.at = found.end() if found else self.at
 
     def value(self, depth: int) -> Node:
         self.skip()
