@@ -5,6 +5,7 @@ import csv
 import getpass
 import sys
 from collections.abc import Coroutine
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -138,14 +139,46 @@ def device_assign(
     device_id: DeviceId,
     patient: Annotated[str, typer.Option(help="FHIR id of the Patient.")],
     data_dir: DataDir = None,
-    since: Annotated[str | None, typer.Option("--from", help="ISO instant; now when not given.")] = None,
-    until: Annotated[str | None, typer.Option("--to", help="ISO instant; open when not given.")] = None,
+    since: Annotated[str | None, typer.Option("--from", help="ISO instant with zone; now when not given.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="ISO instant with zone; open when not given.")] = None,
+    replacing: Annotated[bool, typer.Option("--replace", help="Take exactly this span from whoever has it.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Say which Patient wears the device, from when to when: a DeviceUseStatement in FHIR."""
+    """Say which Patient has the device, from when to when. An earlier open association ends where it begins."""
     from pulseweir.operations.assign import assign
 
     with explained():
-        _wait(assign(settings_for(data_dir), device_id, patient, since, until))
+        made = _wait(assign(settings_for(data_dir), device_id, patient, since, until, replacing=replacing))
+    _report(made, as_json)
+
+
+@device_app.command("release")
+def device_release(
+    device_id: DeviceId,
+    data_dir: DataDir = None,
+    instant: Annotated[str | None, typer.Option("--at", help="ISO instant with zone; now when not given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say that nobody has the device any longer: the association that holds at that instant ends there."""
+    from pulseweir.operations.assign import release
+
+    with explained():
+        made = _wait(release(settings_for(data_dir), device_id, instant))
+    _report(made, as_json)
+
+
+@device_app.command("assignments")
+def device_assignments(device_id: DeviceId, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Who had the device when. Exit 1 when two patients have it at one instant, or a statement cannot be read."""
+    from pulseweir.operations.assign import list_assignments
+
+    with explained():
+        rows = _wait(list_assignments(settings_for(data_dir), device_id))
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(rows, ("patient", "start", "end", "statement", "fault"))
+    end(FINDINGS if any(row["fault"] for row in rows) else 0)
 
 
 @user_app.command("add")
@@ -211,6 +244,18 @@ def _key_in(path: Path) -> str:
 def _without_keys(device: Any) -> dict[str, Any]:
     row = msgspec.to_builtins(device)
     return {name: value for name, value in row.items() if not name.endswith("_key")}
+
+
+def _report(made: Any, as_json: bool) -> None:
+    """What was written, and a warning where Observations are already filed otherwise."""
+    if as_json:
+        print_json(asdict(made))
+    if made.recorded:
+        typer.echo(
+            f"pulseweir: FHIR already holds {made.recorded} Observations of {made.device_id} in that span for somebody"
+            " else. They stay as they are: look at them, and correct them in the FHIR service.",
+            err=True,
+        )
 
 
 def _wait(work: Coroutine[Any, Any, Any]) -> Any:
