@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import httpx
+import msgspec
+import pyarrow as pa
 import pytest
 
 from devices.catalog_files import KINDS, envelope, groups, read
@@ -108,6 +110,38 @@ def test_the_message_becomes_the_measurements(folder: Path, compatibility: Compa
         )
         for one in read(folder, "measurements")
     ]
+
+
+@each_kind
+def test_a_batch_of_messages_becomes_the_same_measurements(folder: Path) -> None:
+    whole = envelope(folder)
+    body, *others = (msgspec.json.encode(whole[name]) for name in ("Body", "Properties", "SystemProperties"))
+    properties, system_properties = ([text.decode()] * 3 for text in others)
+    wanted = [
+        (
+            message,
+            place,
+            one["type"],
+            one["device_id"],
+            parse_instant(one["occurred_at"]),
+            one.get("patient_id"),
+            one.get("encounter_id"),
+            one.get("correlation_id"),
+            name,
+            text,
+        )
+        for message in (0, 2)
+        for place, one in enumerate(read(folder, "measurements"))
+        for name, text in one["properties"].items()
+    ]
+
+    found = MAPPINGS.by_kind[folder.name].device.normalize_batch(
+        [body, b"{", body], properties=properties, system_properties=system_properties
+    )
+
+    table = found.measurements.set_column(4, "occurred_at", found.measurements["occurred_at"].cast(pa.int64()))
+    assert [tuple(row.values())[:10] for row in table.to_pylist()] == wanted
+    assert found.rejects["message"].to_pylist() == [1]
 
 
 @each_kind
