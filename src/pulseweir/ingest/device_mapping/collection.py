@@ -11,6 +11,7 @@ from typing import Self
 from pulseweir.errors import MappingError, MessageError
 from pulseweir.ingest.device_mapping.batch import interpret_batch
 from pulseweir.ingest.device_mapping.batch_schema import Normalized
+from pulseweir.ingest.device_mapping.budget import Budget
 from pulseweir.ingest.device_mapping.expressions import Expression
 from pulseweir.ingest.device_mapping.loader import Compatibility, Faults, load_templates, read_document
 from pulseweir.ingest.device_mapping.located_json import LocatedJsonError, Node, from_plain
@@ -85,9 +86,10 @@ class DeviceMapping:
                 "The message envelope is not a JSON object. Wrap the body in Body, Properties, SystemProperties.",
                 reason="wrong-shape",
             )
+        budget = Budget()
         measurements: list[Measurement] = []
         for template in self.templates:
-            measurements += template.apply(envelope)
+            measurements += template.apply(envelope, budget)
             if len(measurements) > MEASUREMENT_LIMIT:
                 raise MessageError(
                     f"The message makes more than {MEASUREMENT_LIMIT} measurements. Send it in parts.",

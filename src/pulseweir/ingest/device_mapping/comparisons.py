@@ -4,21 +4,55 @@ Numbers compare by value, whether integer or float; a text is coerced to the typ
 array differs from everything and is neither smaller nor greater.
 """
 
+import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from pulseweir.ingest.device_mapping.budget import Budget, text_steps
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault, Instant, Property, parse_instant, render
 
 PATTERN_LIMIT_CHARACTERS = 256
 TEXT_LIMIT_CHARACTERS = 256
 REPEAT_LIMIT = 3
+_ORDER_STEPS = 60
+_TRIES_A_STEP = 16
 _FLAGS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
-_REPEAT = re.compile(r"\\.|\[(?:\\.|[^\]\\])+\]|(?P<open>\()|(?P<close>\))|(?P<repeat>[*+]|\{\d*,?\d*\})|.", re.DOTALL)
+_PIECE = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<open>\((?:\?(?:P?<[A-Za-z_]\w*>|<?[=!]|[a-z-]*:?))?)|(?P<close>\))"
+    r"|(?P<repeat>[*+]|\{\d*,?\d*\})(?P<manner>[?+])?|(?P<optional>\?)|(?P<choice>\|)|.",
+    re.DOTALL,
+)
+_EXACT = re.compile(r"\{(\d+)(?:,\1)?\}")
 
-Test = Callable[[object, object], bool]
+Test = Callable[[object, object, Budget], bool]
 
 
-def compile_pattern(text: str, flags: str) -> re.Pattern[str]:
+@dataclass(frozen=True, slots=True)
+class BoundedPattern:
+    """A regular expression, and what trying it can cost at worst.
+
+    Attributes:
+        pattern: The compiled expression.
+        repeats: How many of its parts repeat: the degree of the polynomial that bounds its time.
+        choices: In how many ways its other parts can be tried.
+    """
+
+    pattern: re.Pattern[str]
+    repeats: int
+    choices: int
+
+    def steps(self, length: int) -> int:
+        """The worst cost of searching a text of so many characters, in steps of the budget.
+
+        >>> BoundedPattern(re.compile("a"), 0, 1).steps(256) < BoundedPattern(re.compile("a*b"), 1, 1).steps(256)
+        True
+        """
+        ways = math.comb(length + self.repeats + 1, self.repeats + 1) * self.choices
+        return 1 + ways // _TRIES_A_STEP
+
+
+def compile_pattern(text: str, flags: str) -> BoundedPattern:
     """A regular expression that stays quick on any text.
 
     Raises:
@@ -29,22 +63,26 @@ def compile_pattern(text: str, flags: str) -> re.Pattern[str]:
     unknown = set(flags) - set(_FLAGS)
     if unknown:
         raise ExpressionFault("The flags of a regular expression are i, m, s and x.")
-    _refuse_explosive(text)
+    repeats, choices = _worst_case(text)
     value = re.RegexFlag(0)
     for letter in flags:
         value |= _FLAGS[letter]
     try:
-        return re.compile(re.sub(r"\(\?<(?=[A-Za-z_])", "(?P<", text), value)
+        pattern = re.compile(re.sub(r"\(\?<(?=[A-Za-z_])", "(?P<", text), value)
     except (re.error, RecursionError, OverflowError):
         raise ExpressionFault("The regular expression is malformed.") from None
+    return BoundedPattern(pattern, repeats, choices)
 
 
-def _refuse_explosive(text: str) -> None:
-    """Refuse repeated groups that repeat or choose inside: their time can double with every character."""
+def _worst_case(text: str) -> tuple[int, int]:
+    """How many parts repeat, and in how many ways the others can be tried.
+
+    Repeated groups that repeat or choose inside are refused: their time can double with every character.
+    """
     groups: list[bool] = [False]
-    repeats = 0
+    repeats, choices = 0, 1
     closed_unsafe = False
-    for piece in _REPEAT.finditer(text):
+    for piece in _PIECE.finditer(text):
         if piece["open"]:
             groups.append(False)
         elif piece["close"] and len(groups) > 1:
@@ -52,28 +90,36 @@ def _refuse_explosive(text: str) -> None:
             groups[-1] = groups[-1] or closed_unsafe
             continue
         elif piece["repeat"]:
-            repeats += 1
-            if closed_unsafe or repeats > REPEAT_LIMIT:
+            if closed_unsafe or repeats >= REPEAT_LIMIT:
                 raise ExpressionFault(
                     f"A regular expression may repeat {REPEAT_LIMIT} times, and never what itself repeats or chooses."
                 )
+            if _EXACT.fullmatch(piece["repeat"]) is None:
+                repeats += 1
             groups[-1] = True
-        elif piece[0] == "|" or re.fullmatch(r"\\\d", piece[0]):
+        elif piece["optional"] or piece["choice"]:
+            choices *= 2
+            groups[-1] = True
+        elif re.fullmatch(r"\\\d", piece[0]):
+            choices *= TEXT_LIMIT_CHARACTERS
             groups[-1] = True
         closed_unsafe = False
+    return repeats, choices
 
 
-def matches_pattern(pattern: re.Pattern[str]) -> Callable[[object], bool]:
+def matches_pattern(bounded: BoundedPattern) -> Callable[[object, Budget], bool]:
     """The test of ``=~``: only texts match; long ones are refused rather than searched."""
+    search = bounded.pattern.search
 
-    def test(token: object) -> bool:
+    def test(token: object, budget: Budget) -> bool:
         if not isinstance(token, str):
             return False
         if len(token) > TEXT_LIMIT_CHARACTERS:
             raise ExpressionFault(
                 f"A regular expression is tried on {TEXT_LIMIT_CHARACTERS} characters at most.", "limit-exceeded"
             )
-        return pattern.search(token) is not None
+        budget.spend(bounded.steps(len(token)))
+        return search(token) is not None
 
     return test
 
@@ -158,18 +204,30 @@ def _number(token: object, *, like: object) -> float:
 
 
 def _order_test(accept: Callable[[int], bool]) -> Test:
-    def test(left: object, right: object) -> bool:
+    def test(left: object, right: object, budget: Budget) -> bool:
+        if isinstance(left, str) or isinstance(right, str):
+            # Texts are tried as dates first.
+            budget.spend(_ORDER_STEPS + text_steps(left) + text_steps(right))
         order = _ordered(left, right)
         return order is not None and accept(order)
 
     return test
 
 
+def _equality_test(accept: Callable[[object, object], bool]) -> Test:
+    def test(left: object, right: object, budget: Budget) -> bool:
+        if isinstance(left, str):
+            budget.spend(text_steps(left))
+        return accept(left, right)
+
+    return test
+
+
 _TESTS: dict[str, Test] = {
-    "==": _equals,
-    "===": _equals,
-    "!=": _differs,
-    "!==": _strictly_differs,
+    "==": _equality_test(_equals),
+    "===": _equality_test(_equals),
+    "!=": _equality_test(_differs),
+    "!==": _equality_test(_strictly_differs),
     "<": _order_test(lambda order: order < 0),
     "<=": _order_test(lambda order: order <= 0),
     ">": _order_test(lambda order: order > 0),

@@ -1,12 +1,13 @@
 """Step 4: one compiled expression, whatever its language. Pure.
 
-This is the seam where faster tiers sit: whoever calls `compile_expression` does not know how it evaluates.
+This is the interpreter: closures that hold for every message, and the measure of the quicker tiers.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from pulseweir.ingest.device_mapping.budget import Budget
 from pulseweir.ingest.device_mapping.jmes import compile_query
 from pulseweir.ingest.device_mapping.jsonpath import compile_path
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault
@@ -24,14 +25,30 @@ class Expression:
     Attributes:
         text: As written in the mapping.
         language: The language it is written in.
-        matches: From a document to the ordered tokens it selects, as a type match counts them.
-        single: From a document to the one token it selects, None for none or null. Raises ExpressionFault for more.
+        find_all: What `matches` does, within a budget that other expressions share.
+        find_one: What `single` does, likewise.
     """
 
     text: str
     language: Language
-    matches: Callable[[object], list[object]]
-    single: Callable[[object], object]
+    find_all: Callable[[object, Budget], list[object]]
+    find_one: Callable[[object, Budget], object]
+
+    def matches(self, document: object) -> list[object]:
+        """The ordered tokens a document holds for it, as a type match counts them.
+
+        Raises:
+            ExpressionFault: It cannot be evaluated on this document.
+        """
+        return self.find_all(document, Budget())
+
+    def single(self, document: object) -> object:
+        """The one token it selects, None for none or null.
+
+        Raises:
+            ExpressionFault: It selects several, or cannot be evaluated on this document.
+        """
+        return self.find_one(document, Budget())
 
 
 def compile_expression(text: str, language: Language) -> Expression:
@@ -50,8 +67,8 @@ def compile_expression(text: str, language: Language) -> Expression:
 def _jsonpath(text: str) -> Expression:
     select = compile_path(text)
 
-    def single(document: object) -> object:
-        found = select(document)
+    def single(document: object, budget: Budget) -> object:
+        found = select(document, budget)
         if len(found) > 1:
             raise ExpressionFault("Multiple tokens were returned where one is expected.", "multiple-tokens")
         return found[0] if found else None
@@ -62,16 +79,16 @@ def _jsonpath(text: str) -> Expression:
 def _jmespath(text: str) -> Expression:
     evaluate, is_projection = compile_query(text)
 
-    def matches(document: object) -> list[object]:
-        result = evaluate(document)
+    def matches(document: object, budget: Budget) -> list[object]:
+        result = evaluate(document, budget)
         if result is None:
             return []
         if is_projection and isinstance(result, list):
             return [element for element in result if element is not None]
         return [result]
 
-    def single(document: object) -> object:
-        result = evaluate(document)
+    def single(document: object, budget: Budget) -> object:
+        result = evaluate(document, budget)
         if is_projection and isinstance(result, list):
             if len(result) > 1:
                 raise ExpressionFault("Multiple tokens were returned where one is expected.", "multiple-tokens")

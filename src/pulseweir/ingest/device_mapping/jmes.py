@@ -7,45 +7,57 @@ from typing import Any
 import jmespath
 from jmespath import exceptions, visitor
 
+from pulseweir.ingest.device_mapping.budget import LIST_LIMIT, QUERY_STEPS, Budget, text_steps, tree_steps
 from pulseweir.ingest.device_mapping.jmespath_functions import DialectFunctions
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault
 
-VISIT_LIMIT = 200_000
-LIST_LIMIT = 10_000
+Tree = dict[str, Any]
+_EQUALITIES = frozenset({"eq", "ne"})
 _PROJECTIONS = frozenset({"projection", "value_projection", "filter_projection"})
 
 
-def compile_query(text: str) -> tuple[Callable[[object], object], bool]:
-    """A function from a document to the result, and whether that result is a projection's list.
+def compile_query(text: str) -> tuple[Callable[[object, Budget], object], bool]:
+    """A function from a document, within a budget, to the result, and whether that result is a projection's list.
 
     Raises:
         ExpressionFault: Bad syntax, an unknown function or the wrong number of arguments; the function raises it
             for arguments of the wrong type, arithmetic errors and exceeded limits.
     """
+    tree = parse_query(text)
+    names = plain_names(tree)
+    if names is not None:
+        chain = _chain(names)
+        return lambda document, budget: chain(document), False
+    return lambda document, budget: _Interpreter(budget).run(tree, document), is_projection(tree)
+
+
+def parse_query(text: str) -> Tree:
+    """The checked syntax tree of a query, as the library makes it.
+
+    Raises:
+        ExpressionFault: As `compile_query`.
+    """
     tree = _parse(text)
-    for node in _nodes(tree):
+    for node in nodes_of(tree):
         if node["type"] == "function_expression":
             _check_call(text, node)
-    names = _plain_names(tree)
-    if names is not None:
-        return _chain(names), False
-    interpreter = _Interpreter(visitor.Options(custom_functions=DialectFunctions()))
-    return lambda document: interpreter.run(tree, document), _is_projection(tree)
+    return tree
 
 
-def _parse(text: str) -> dict[str, Any]:
+def _parse(text: str) -> Tree:
     with warnings.catch_warnings():
         # The predecessor allows unquoted words between back-ticks; the library warns about them.
         warnings.simplefilter("ignore", PendingDeprecationWarning)
         try:
-            tree: dict[str, Any] = jmespath.compile(text).parsed
+            tree: Tree = jmespath.compile(text).parsed
         except (exceptions.JMESPathError, RecursionError, ValueError) as cause:
             first = str(cause).partition("\n")[0]
             raise ExpressionFault(f"The following JmesPath expression could not be parsed: {text} ({first}).") from None
     return tree
 
 
-def _nodes(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def nodes_of(tree: Tree) -> Iterator[Tree]:
+    """Every node of a tree."""
     stack: list[object] = [tree]
     while stack:
         node = stack.pop()
@@ -54,7 +66,7 @@ def _nodes(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
             stack.extend(node["children"])
 
 
-def _check_call(text: str, node: dict[str, Any]) -> None:
+def _check_call(text: str, node: Tree) -> None:
     known = DialectFunctions.FUNCTION_TABLE.get(node["value"])
     problem = "unknown function" if known is None else ""
     if known is not None:
@@ -69,11 +81,12 @@ def _check_call(text: str, node: dict[str, Any]) -> None:
         )
 
 
-def _plain_names(tree: dict[str, Any]) -> tuple[str, ...] | None:
+def plain_names(tree: Tree) -> tuple[str, ...] | None:
+    """The names of a query that only goes from member to member; None of any other query."""
     if tree["type"] == "field":
         return (tree["value"],)
     if tree["type"] == "subexpression":
-        parts = [_plain_names(child) for child in tree["children"]]
+        parts = [plain_names(child) for child in tree["children"]]
         if all(part is not None for part in parts):
             return tuple(name for part in parts if part is not None for name in part)
     return None
@@ -91,17 +104,21 @@ def _chain(names: tuple[str, ...]) -> Callable[[object], object]:
     return select
 
 
-def _is_projection(tree: dict[str, Any]) -> bool:
+def is_projection(tree: Tree) -> bool:
+    """Whether the result of a query is a projection's list, of which each element counts."""
     while tree["type"] in {"pipe", "subexpression"}:
         tree = tree["children"][-1]
     return tree["type"] in _PROJECTIONS
 
 
 class _Interpreter(visitor.TreeInterpreter):  # type: ignore[misc]
-    """The library's interpreter with a limit on visits and on the length of every list it makes."""
+    """The library's interpreter within a budget, and with a limit on the length of every list."""
 
-    def run(self, tree: dict[str, Any], document: object) -> object:
-        self._visits_left = VISIT_LIMIT
+    def __init__(self, budget: Budget) -> None:
+        super().__init__(visitor.Options(custom_functions=DialectFunctions(budget)))
+        self._budget = budget
+
+    def run(self, tree: Tree, document: object) -> object:
         try:
             result: object = self.visit(tree, document)
         except exceptions.JMESPathTypeError as cause:
@@ -116,11 +133,35 @@ class _Interpreter(visitor.TreeInterpreter):  # type: ignore[misc]
             raise ExpressionFault(f"The function or operator failed ({type(cause).__name__}).") from None
         return result
 
-    def visit(self, node: dict[str, Any], *args: object, **named: object) -> object:
-        self._visits_left -= 1
-        if self._visits_left < 0:
-            raise ExpressionFault(f"The expression takes more than {VISIT_LIMIT} steps.", "limit-exceeded")
-        result = super().visit(node, *args, **named)
+    def visit(self, node: Tree, *args: object, **named: object) -> object:
+        self._budget.spend(QUERY_STEPS)
+        result = _VISITS[node["type"]](self, node, *args, **named)
         if type(result) is list and len(result) > LIST_LIMIT:
             raise ExpressionFault(f"The expression makes a list longer than {LIST_LIMIT}.", "limit-exceeded")
         return result
+
+    def visit_comparator(self, node: Tree, value: object) -> object:
+        left, right = node["children"]
+        return compare(node["value"], self.visit(left, value), self.visit(right, value), self._budget)
+
+
+_VISITS: dict[str, Callable[..., object]] = {
+    name.removeprefix("visit_"): getattr(_Interpreter, name) for name in dir(_Interpreter) if name.startswith("visit_")
+}
+
+
+def compare(operator: str, left: object, right: object, budget: Budget) -> object:
+    """What a comparator makes of two values; None where they cannot be ordered."""
+    if type(left) is type(right):
+        if isinstance(left, dict | list):
+            # Two values may each hold one part many times over: comparing them can take longer than making them.
+            tree_steps(left, budget)
+        elif isinstance(left, str):
+            budget.spend(text_steps(left))
+    if operator not in _EQUALITIES and not (_is_orderable(left) and _is_orderable(right)):
+        return None
+    return visitor.TreeInterpreter.COMPARATOR_FUNC[operator](left, right)
+
+
+def _is_orderable(value: object) -> bool:
+    return isinstance(value, int | float | str) and not isinstance(value, bool)

@@ -9,11 +9,16 @@ from collections.abc import Callable
 
 from jmespath import functions
 
+from pulseweir.ingest.device_mapping.budget import Budget, text_steps, tree_steps
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault, Instant, checked_instant
 
 _RANGE = 2**64
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 _NUMBERS = "Integer|Float"
+_CALL_STEPS = 20
+_SORTING = frozenset({"sort", "sort_by", "min_by", "max_by"})
+_READING = frozenset({"sort", "sort_by", "min_by", "max_by", "min", "max", "join", "contains"})
+_WALKING = frozenset({"to_string", "contains"})
 _ANY_TYPE: dict[str, list[str]] = {"types": []}
 
 
@@ -85,7 +90,20 @@ def _power(left: object, right: object) -> int | float:
 
 
 class DialectFunctions(functions.Functions):  # type: ignore[misc]
-    """The standard functions and the eight additional ones."""
+    """The standard functions and the eight additional ones, within a budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+
+    def call_function(self, function_name: str, resolved_args: list[object]) -> object:
+        """Call one function by name.
+
+        Raises:
+            ExpressionFault: The arguments are too large for the budget, or not what the function takes.
+        """
+        _pay(function_name, resolved_args, self._budget)
+        result: object = super().call_function(function_name, resolved_args)
+        return result
 
     @functions.signature(_ANY_TYPE, _ANY_TYPE)  # type: ignore[untyped-decorator]
     def _func_add(self, left: object, right: object) -> int | float:
@@ -123,6 +141,25 @@ class DialectFunctions(functions.Functions):  # type: ignore[misc]
     @functions.signature(_ANY_TYPE)  # type: ignore[untyped-decorator]
     def _func_fromUnixTimestampMs(self, milliseconds: object) -> Instant:  # noqa: N802
         return _instant("fromUnixTimestampMs", milliseconds, 1_000)
+
+
+def _pay(function: str, arguments: list[object], budget: Budget) -> None:
+    """Take away what a call costs before it is made: texts and lists may be long, and hold one part many times."""
+    budget.spend(_CALL_STEPS)
+    for argument in arguments:
+        if isinstance(argument, str):
+            budget.spend(text_steps(argument))
+        elif isinstance(argument, list | dict):
+            if function in _WALKING:
+                tree_steps(argument, budget)
+            budget.spend(len(argument))
+            if function in _READING:
+                texts = sum(map(text_steps, argument))
+                budget.spend(
+                    texts + (len(argument) + texts) * (len(argument).bit_length() if function in _SORTING else 0)
+                )
+    if function == "join" and isinstance(arguments[0], str) and isinstance(arguments[1], list):
+        budget.spend(text_steps(arguments[0]) + len(arguments[0]) * len(arguments[1]) // 64)
 
 
 def _inserted(original: str, inserted: str, place: int) -> str:

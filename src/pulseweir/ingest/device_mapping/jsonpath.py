@@ -1,8 +1,8 @@
 """Step 4: JSONPath steps to closures; nothing is parsed while messages flow. Pure."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
+from pulseweir.ingest.device_mapping.budget import TEST_STEPS, VISIT_STEPS, Budget, refuse_many
 from pulseweir.ingest.device_mapping.comparisons import Test, comparison, compile_pattern, matches_pattern
 from pulseweir.ingest.device_mapping.jsonpath_parser import (
     Comparison,
@@ -20,50 +20,30 @@ from pulseweir.ingest.device_mapping.jsonpath_parser import (
     Where,
     parse,
 )
+from pulseweir.ingest.device_mapping.jsonpath_walks import Tokens, descend, members_below, objects_of
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault, Property
 
-MATCH_LIMIT = 10_000
-VISIT_LIMIT = 500_000
-
-
-@dataclass(slots=True)
-class Budget:
-    """How many tokens one evaluation may still visit."""
-
-    visits: int = VISIT_LIMIT
-
-    def spend(self, visits: int) -> None:
-        """Take visits away.
-
-        Raises:
-            ExpressionFault: None are left.
-        """
-        self.visits -= visits
-        if self.visits < 0:
-            raise ExpressionFault(f"The expression visits more than {VISIT_LIMIT} tokens.", "limit-exceeded")
-
-
-Tokens = list[object]
 Walk = Callable[[object, Tokens, Budget], Tokens]
 Check = Callable[[object, object, Budget], bool]
 _NONE: Tokens = []
 
 
-def compile_path(text: str) -> Callable[[object], Tokens]:
-    """A function from a document to the tokens the path selects, in document order.
+def compile_path(text: str) -> Callable[[object, Budget], Tokens]:
+    """A function from a document, within a budget, to the tokens the path selects, in document order.
 
     Raises:
         ExpressionFault: The text is not a path of this dialect; the function raises it for a message that
             selects members rather than values, or too many tokens.
     """
     steps = parse(text)
-    names = _plain_names(steps)
+    names = plain_names(steps)
     if names is not None:
-        return _chain(names)
+        chain = _chain(names)
+        return lambda document, budget: chain(document)
     walk = _path(steps)
 
-    def select(document: object) -> Tokens:
-        found = walk(document, [document], Budget())
+    def select(document: object, budget: Budget) -> Tokens:
+        found = walk(document, [document], budget)
         if any(type(token) is Property for token in found):
             raise ExpressionFault("A filter on an object selects its members, which are no values.")
         return found
@@ -71,7 +51,8 @@ def compile_path(text: str) -> Callable[[object], Tokens]:
     return select
 
 
-def _plain_names(steps: tuple[Step, ...]) -> tuple[str, ...] | None:
+def plain_names(steps: tuple[Step, ...]) -> tuple[str, ...] | None:
+    """The names of a path that only goes from member to member; None of any other path."""
     names: list[str] = []
     for step in steps:
         if not isinstance(step, Members) or step.scan or step.names is None or len(step.names) != 1:
@@ -99,9 +80,8 @@ def _path(steps: tuple[Step, ...]) -> Walk:
         tokens = start
         for each in walks:
             tokens = each(root, tokens, budget)
-            budget.spend(len(tokens))
-            if len(tokens) > MATCH_LIMIT:
-                raise ExpressionFault(f"The expression selects more than {MATCH_LIMIT} tokens.", "limit-exceeded")
+            budget.spend(len(tokens) + 1)
+            refuse_many(len(tokens))
             if not tokens:
                 return _NONE
         return tokens
@@ -122,114 +102,105 @@ def _step(step: Step) -> Walk:
 
 
 def _members(names: tuple[str, ...] | None) -> Walk:
-    if names is None:
-        return lambda root, tokens, budget: [
-            value for token in tokens if type(token) is dict for value in token.values()
-        ]
-    if len(names) == 1:
+    if names is not None and len(names) == 1:
         name = names[0]
         return lambda root, tokens, budget: [token[name] for token in tokens if type(token) is dict and name in token]
-    return lambda root, tokens, budget: [
-        token[name] for token in tokens if type(token) is dict for name in names if name in token
-    ]
+
+    def walk(root: object, tokens: Tokens, budget: Budget) -> Tokens:
+        found: Tokens = []
+        for token in tokens:
+            if type(token) is dict:
+                budget.spend(len(token) if names is None else len(names))
+                found += token.values() if names is None else [token[name] for name in names if name in token]
+        return found
+
+    return walk
 
 
 def _scan(names: tuple[str, ...] | None) -> Walk:
-    def walk(root: object, tokens: Tokens, budget: Budget) -> Tokens:
-        found: Tokens = []
-        for token in tokens:
-            for name, value in _descend(token, budget):
-                if names is None or name in names:
-                    found.append(value)  # noqa: PERF401
-        return found
-
-    return walk
-
-
-def _descend(token: object, budget: Budget) -> Iterator[tuple[str | None, object]]:
-    """The token and all descendants in document order, each with its member name if it has one."""
-    stack: list[tuple[str | None, object]] = [(None, token)]
-    while stack:
-        pair = stack.pop()
-        yield pair
-        value = pair[1]
-        if type(value) is dict:
-            budget.spend(len(value))
-            stack.extend(reversed(value.items()))
-        elif type(value) is list:
-            budget.spend(len(value))
-            stack.extend((None, item) for item in reversed(value))
+    return lambda root, tokens, budget: members_below(tokens, names, budget)
 
 
 def _indexes(places: tuple[int, ...] | None) -> Walk:
-    if places is None:
-        return lambda root, tokens, budget: [item for token in tokens if type(token) is list for item in token]
-    return lambda root, tokens, budget: [
-        token[place] for token in tokens if type(token) is list for place in places if -len(token) <= place < len(token)
-    ]
-
-
-def _slice(part: slice) -> Walk:
-    return lambda root, tokens, budget: [item for token in tokens if type(token) is list for item in token[part]]
-
-
-def _where(step: Where) -> Walk:
-    check = _condition(step.condition)
-    if step.scan and _needs_object(step.condition):
-        return lambda root, tokens, budget: [
-            value for token in tokens for value in _objects(token, budget) if check(root, value, budget)
-        ]
-    if step.scan:
-        return lambda root, tokens, budget: [
-            value for token in tokens for _, value in _descend(token, budget) if check(root, value, budget)
-        ]
-
     def walk(root: object, tokens: Tokens, budget: Budget) -> Tokens:
         found: Tokens = []
         for token in tokens:
-            children: Tokens = []
             if type(token) is list:
-                children = token
-            elif type(token) is dict:
-                children = [Property(name, value) for name, value in token.items()]
-            found.extend(child for child in children if check(root, child, budget))
+                budget.spend(len(token) if places is None else len(places))
+                if places is None:
+                    found += token
+                else:
+                    found += [token[place] for place in places if -len(token) <= place < len(token)]
         return found
 
     return walk
 
 
-def _needs_object(condition: Condition) -> bool:
+def _slice(part: slice) -> Walk:
+    def walk(root: object, tokens: Tokens, budget: Budget) -> Tokens:
+        found: Tokens = []
+        for token in tokens:
+            if type(token) is list:
+                budget.spend(len(token))
+                found += token[part]
+        return found
+
+    return walk
+
+
+def _where(step: Where) -> Walk:
+    check = compile_condition(step.condition)
+    steps = steps_of_test(step.condition)
+    source = children_of
+    if step.scan:
+        source = objects_of if needs_object(step.condition) else _all_below
+
+    def walk(root: object, tokens: Tokens, budget: Budget) -> Tokens:
+        found: Tokens = []
+        for token in tokens:
+            tested = source(token, budget)
+            budget.spend(steps * len(tested))
+            found += [value for value in tested if check(root, value, budget)]
+        return found
+
+    return walk
+
+
+def _all_below(token: object, budget: Budget) -> Tokens:
+    return list(descend(token, budget))
+
+
+def children_of(token: object, budget: Budget) -> Tokens:
+    """What a filter without scan tests: the elements of an array, the members of an object."""
+    if type(token) is list:
+        return token
+    if type(token) is dict:
+        budget.spend(VISIT_STEPS * len(token))
+        return [Property(name, value) for name, value in token.items()]
+    return []
+
+
+def steps_of_test(condition: Condition) -> int:
+    """What testing one token costs at least, in steps of the budget."""
+    if isinstance(condition, Composite):
+        return sum(steps_of_test(part) for part in condition.parts)
+    sides = [side for side in (condition.left, condition.right) if isinstance(side, Path)]
+    return TEST_STEPS * (1 + sum(len(side.steps) for side in sides))
+
+
+def needs_object(condition: Condition) -> bool:
     """Whether only objects can satisfy a condition, because every test of it asks for a member."""
     if isinstance(condition, Composite):
-        judged = [_needs_object(part) for part in condition.parts]
+        judged = [needs_object(part) for part in condition.parts]
         return any(judged) if condition.every else all(judged)
     steps = condition.left.steps if isinstance(condition.left, Path) else ()
     return bool(steps) and isinstance(steps[0], Members) and not steps[0].scan
 
 
-def _objects(token: object, budget: Budget) -> Tokens:
-    """Every object among the token and its descendants, in document order."""
-    found: Tokens = []
-    stack: Tokens = [token]
-    while stack:
-        value = stack.pop()
-        if type(value) is dict:
-            found.append(value)
-            children: Tokens = [child for child in value.values() if type(child) is dict or type(child) is list]
-            budget.spend(len(value))
-        elif type(value) is list:
-            children = [child for child in value if type(child) is dict or type(child) is list]
-            budget.spend(len(value))
-        else:
-            continue
-        children.reverse()
-        stack += children
-    return found
-
-
-def _condition(condition: Condition) -> Check:
+def compile_condition(condition: Condition) -> Check:
+    """The test of a filter: from document, token and budget to whether the token passes."""
     if isinstance(condition, Composite):
-        checks = [_condition(part) for part in condition.parts]
+        checks = [compile_condition(part) for part in condition.parts]
         if condition.every:
             return lambda root, token, budget: all(check(root, token, budget) for check in checks)
         return lambda root, token, budget: any(check(root, token, budget) for check in checks)
@@ -244,22 +215,26 @@ def _comparison(condition: Comparison) -> Check:
         if not isinstance(condition.right, Pattern):
             raise ExpressionFault("The right side of =~ is a regular expression between slashes.")
         matches = matches_pattern(compile_pattern(condition.right.text, condition.right.flags))
-        return lambda root, token, budget: any(matches(value) for value in left(root, token, budget))
+        return lambda root, token, budget: any(matches(value, budget) for value in left(root, token, budget))
     test = comparison(condition.operator)
-    names = _plain_names(condition.left.steps) if isinstance(condition.left, Path) else None
+    names = plain_names(condition.left.steps) if isinstance(condition.left, Path) else None
     if names is not None and len(names) == 1 and isinstance(condition.right, Constant):
         return _member_test(names[0], test, condition.right.value)
     right = _side(condition.right)
 
     def check(root: object, token: object, budget: Budget) -> bool:
         lefts = left(root, token, budget)
-        return bool(lefts) and any(test(a, b) for b in right(root, token, budget) for a in lefts)
+        if not lefts:
+            return False
+        rights = right(root, token, budget)
+        budget.spend(TEST_STEPS * len(lefts) * len(rights))
+        return any(test(a, b, budget) for b in rights for a in lefts)
 
     return check
 
 
 def _member_test(name: str, test: Test, constant: object) -> Check:
-    return lambda root, token, budget: type(token) is dict and name in token and test(token[name], constant)
+    return lambda root, token, budget: type(token) is dict and name in token and test(token[name], constant, budget)
 
 
 def _side(side: Side) -> Callable[[object, object, Budget], Tokens]:
@@ -274,7 +249,7 @@ def _side(side: Side) -> Callable[[object, object, Budget], Tokens]:
 
 
 def _exists(side: Side) -> Check:
-    names = _plain_names(side.steps) if isinstance(side, Path) else None
+    names = plain_names(side.steps) if isinstance(side, Path) else None
     if names is not None and len(names) == 1:
         name = names[0]
         return lambda root, token, budget: type(token) is dict and name in token

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pulseweir.errors import MappingFault
+from pulseweir.ingest.device_mapping.budget import Budget
 from pulseweir.ingest.device_mapping.expressions import LANGUAGES, Expression, Language, compile_expression
 from pulseweir.ingest.device_mapping.located_json import LocatedJsonError, Node, read
 from pulseweir.ingest.device_mapping.templates import Field, Template
@@ -295,7 +296,7 @@ _OPTIONAL = ("correlation", "patient", "encounter")
 def _failing(text: str, fault: ExpressionFault) -> Expression:
     """An expression that loads, as the predecessor loads it, and fails on every message."""
 
-    def fail(document: object) -> list[object]:
+    def fail(document: object, budget: Budget) -> list[object]:
         raise ExpressionFault(str(fault), fault.reason)
 
     return Expression(text, "JsonPath", fail, fail)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 from pulseweir.errors import MessageError
+from pulseweir.ingest.device_mapping.budget import FIELD_STEPS, Budget, text_steps
 from pulseweir.ingest.device_mapping.expressions import Expression
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault, instant_of, render
 
@@ -100,7 +101,7 @@ class Template:
         named = (self.device, self.timestamp, self.correlation, self.patient, self.encounter)
         return [field for field in (*named, *self.values) if field is not None]
 
-    def apply(self, envelope: dict[str, object]) -> list[Measurement]:
+    def apply(self, envelope: dict[str, object], budget: Budget) -> list[Measurement]:
         """One measurement for each token the type match selects, in order; empty when it selects none.
 
         Raises:
@@ -109,24 +110,24 @@ class Template:
         if self.type_match is None:
             raise self._error("An expression must be set for [TypeMatchExpression].", "expression-not-set")
         try:
-            tokens = self.type_match.matches(envelope)
+            tokens = self.type_match.find_all(envelope, budget)
         except ExpressionFault as fault:
             raise self._error(str(fault), fault.reason, self.type_match.text) from None
         if not tokens:
             return []
         if self.uses_envelope:
-            return [self._measurement({**envelope, "matchedToken": token}) for token in tokens]
-        return [self._measurement(token) for token in tokens]
+            return [self._measurement({**envelope, "matchedToken": token}, budget) for token in tokens]
+        return [self._measurement(token, budget) for token in tokens]
 
-    def _measurement(self, scope: object) -> Measurement:
-        device_id = self._text(self.device, scope)
-        occurred_at = self._convert(self.timestamp, scope, instant_of)
-        correlation_id = None if self.correlation is None else self._text(self.correlation, scope)
-        patient_id = None if self.patient is None else self._text(self.patient, scope)
-        encounter_id = None if self.encounter is None else self._text(self.encounter, scope)
+    def _measurement(self, scope: object, budget: Budget) -> Measurement:
+        device_id = self._text(self.device, scope, budget)
+        occurred_at = self._convert(self.timestamp, scope, budget, instant_of)
+        correlation_id = None if self.correlation is None else self._text(self.correlation, scope, budget)
+        patient_id = None if self.patient is None else self._text(self.patient, scope, budget)
+        encounter_id = None if self.encounter is None else self._text(self.encounter, scope, budget)
         properties: dict[str, str] = {}
         for value in self.values:
-            text = self._text(value, scope)
+            text = self._text(value, scope, budget)
             if text is not None:
                 properties.setdefault(value.label, text)
         return Measurement(
@@ -139,16 +140,18 @@ class Template:
             properties,
         )
 
-    def _text(self, field: Field, scope: object) -> str | None:
-        text = self._convert(field, scope, render)
+    def _text(self, field: Field, scope: object, budget: Budget) -> str | None:
+        text = self._convert(field, scope, budget, render)
         if field.required and (text is None or not text.strip()):
             raise self._error(
                 f"Unable to extract required value for [{field.label}].", "incompatible-data", field.shown
             )
         return text
 
-    def _convert(self, field: Field, scope: object, convert: Callable[[object], _Converted]) -> _Converted | None:
-        token = self._token(field, scope)
+    def _convert(
+        self, field: Field, scope: object, budget: Budget, convert: Callable[[object], _Converted]
+    ) -> _Converted | None:
+        token = self._token(field, scope, budget)
         if token is None:
             return None
         try:
@@ -159,11 +162,13 @@ class Template:
             problem = f"Unable to extract required value for [{field.label}] using {field.shown}: {fault}"
             raise self._error(problem, fault.reason, field.shown) from None
 
-    def _token(self, field: Field, scope: object) -> object:
+    def _token(self, field: Field, scope: object, budget: Budget) -> object:
         try:
+            budget.spend(FIELD_STEPS)
             for expression in field.expressions:
-                token = expression.single(scope)
+                token = expression.find_one(scope, budget)
                 if token is not None:
+                    budget.spend(text_steps(token))
                     return token
         except ExpressionFault as fault:
             raise self._error(f"[{field.label}]: {fault}", fault.reason, field.shown) from None

@@ -88,7 +88,8 @@ def parse_instant(text: str) -> int:
 
 
 def _parse_other(text: str) -> int:
-    if len(text) < 40:
+    # All of these forms hold a slash or a comma; trying them on any other text would be slow.
+    if len(text) < 40 and ("/" in text or "," in text):
         for form in _OTHER_FORMATS:
             try:
                 return checked_instant(_microseconds(datetime.strptime(text.strip(), form)))  # noqa: DTZ007
