@@ -1,5 +1,6 @@
 """Identity resolution in front of an embedded FHIR store in this process, with clocks that stand still."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ class IdentityHouse:
         self.now = at("12:00")
         self._application = httpx.ASGITransport(create_app(self.store))
         self._count = directory / FILE_NAME
-        self.fhir = FhirClient("http://store/fhir", transport=_Recorder(self._application, self.requests))
+        self._recorder = _Recorder(self._application, self.requests)
+        self.fhir = FhirClient("http://store/fhir", transport=self._recorder)
 
     def identity(self, *, told: bool = True, **settings: Any) -> Identity:
         """A new memory; `told` of changes as beside the embedded store, or not, as with another server."""
@@ -88,6 +90,10 @@ class IdentityHouse:
             **{"class": {"code": "IMP"}},
         )
 
+    def before_next(self, method: str, work: Callable[[], Awaitable[object]]) -> None:
+        """Do something once, when the next request of this method has been sent and has not yet arrived."""
+        self._recorder.waiting.append((method, work))
+
     async def close(self) -> None:
         """Let go of client and store."""
         await self.fhir.close()
@@ -98,9 +104,12 @@ class _Recorder(httpx.AsyncBaseTransport):
     def __init__(self, inner: httpx.AsyncBaseTransport, requests: list[str]) -> None:
         self._inner = inner
         self._requests = requests
+        self.waiting: list[tuple[str, Callable[[], Awaitable[object]]]] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path.removeprefix("/fhir/")
         pairs = "&".join(f"{name}={value}" for name, value in request.url.params.items() if name != "_count")
         self._requests.append(f"{request.method} {path}" + (f"?{pairs}" if pairs else ""))
+        if self.waiting and self.waiting[0][0] == request.method:
+            await self.waiting.pop(0)[1]()
         return await self._inner.handle_async_request(request)

@@ -18,6 +18,7 @@ from pulseweir.ingest.settings import IdentitySettings
 from pulseweir.operations import assign as operation
 from pulseweir.operations.assign import Assignments, instant_of
 from pulseweir.operations.assignment_plan import AssignmentRefused
+from pulseweir.records.codes import DEVICE_IDENTIFIER_SYSTEM
 
 Json = dict[str, Any]
 
@@ -131,24 +132,45 @@ async def test_a_released_device_is_nobodys(house: IdentityHouse) -> None:
         await assignments.release("unknown", at("11:00"))
 
 
-async def test_of_many_written_at_once_no_two_hold(house: IdentityHouse) -> None:
-    patients = ("anna", "bert", "carla") * 2
+@pytest.mark.parametrize("device_exists", [False, True])
+async def test_of_two_written_at_once_one_is_refused(house: IdentityHouse, device_exists: bool) -> None:
+    assignments = Assignments(house.fhir, IdentitySettings())
+    if device_exists:
+        await house.add_device("d")
+    house.before_next("POST", lambda: assignments.assign("d", use("bert", "08:00")))
 
-    async def one(patient: str) -> None:
-        while True:
-            try:
-                await Assignments(house.fhir, IdentitySettings()).assign("d", use(patient, "08:00"))
-            except RetryLater:
-                continue
-            return
+    with pytest.raises(AssignmentRefused, match="other patients"):
+        await assignments.assign("d", use("anna", "08:00"))
 
-    outcomes = await asyncio.gather(*map(one, patients), return_exceptions=True)
-
-    [(winner, start, end)] = await book_of(house)
-    refused = [one for one in outcomes if isinstance(one, AssignmentRefused)]
-    assert (start, end) == ("08:00", None)
-    assert len(refused) == len([patient for patient in patients if patient != winner])
+    assert await book_of(house) == [("bert", "08:00", None)]
     assert len(await house.fhir.search("Device", {})) == 1
+
+
+async def test_a_statement_changed_meanwhile_by_others_is_read_again(house: IdentityHouse) -> None:
+    assignments = Assignments(house.fhir, IdentitySettings())
+    await house.add_device("d")
+    await house.add_use("u1", "d", "anna", "08:00")
+    house.before_next("POST", lambda: house.add_use("u1", "d", "anna", "08:00", "09:30"))
+
+    await assignments.assign("d", use("bert", "10:00"))
+
+    assert await book_of(house) == [("anna", "08:00", "09:30"), ("bert", "10:00", None)]
+
+
+async def test_a_device_that_keeps_changing_is_an_error_to_try_again(house: IdentityHouse) -> None:
+    assignments = Assignments(house.fhir, IdentitySettings())
+    await house.add_device("d")
+    for number in range(10):
+        house.before_next("POST", lambda number=number: house.put("Device", "fhir-d", **changed(number)))  # type: ignore[misc]
+
+    with pytest.raises(RetryLater, match="Try again"):
+        await assignments.assign("d", use("bert", "10:00"))
+
+    assert await book_of(house) == []
+
+
+def changed(number: int) -> Json:
+    return {"identifier": [{"system": DEVICE_IDENTIFIER_SYSTEM, "value": "d"}], "lotNumber": str(number)}
 
 
 async def test_observations_recorded_for_somebody_else_are_counted_not_moved(house: IdentityHouse) -> None:
