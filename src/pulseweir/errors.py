@@ -348,6 +348,26 @@ class FhirConflict(FhirRefused):
         return "Read the resource again, then repeat the change on its newest version."
 
 
+class FhirUnavailable(RetryLater):
+    """The FHIR service gave no usable answer; what was sent may or may not be stored, so send it again.
+
+    Attributes:
+        status: HTTP status of the answer; None when there was none, or one that is no FHIR answer.
+    """
+
+    def __init__(self, cause: str, *, status: int | None = None, retry_after_seconds: float | None = None) -> None:
+        self.status = status
+        super().__init__(
+            f"The FHIR service {cause}. Nothing is lost; look at the service, its load and fhir.base_url.",
+            retry_after_seconds=retry_after_seconds,
+        )
+
+    @property
+    def is_throttled(self) -> bool:
+        """Whether the service asks for fewer requests, rather than failing."""
+        return self.status in {429, 503}
+
+
 class LakeUnavailable(RetryLater):
     """The lake could not store or read; nothing was appended."""
 

@@ -11,7 +11,8 @@ import msgspec
 import pyarrow as pa
 
 from pulseweir.backends.bus.base import Outcome, SetAside
-from pulseweir.backends.fhir_client import BundleAnswer, FhirClient
+from pulseweir.backends.fhir_answers import BundleAnswer
+from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.backends.repository import Repository, Transaction, flags, scores
 from pulseweir.backends.repository.rows import FlagRow, RecordedWindow
 from pulseweir.errors import FhirRefused, RetryLater

@@ -30,7 +30,8 @@ from pulseweir.records.topics import MEASUREMENTS
 from pulseweir.worker import Handled, Stage, record_id
 
 if TYPE_CHECKING:
-    from pulseweir.backends.fhir_client import BundleAnswer, FhirClient
+    from pulseweir.backends.fhir_answers import BundleAnswer
+    from pulseweir.backends.fhir_client import FhirClient
 
 GROUP = "fhir-observations"
 WRITTEN = "written"

@@ -12,7 +12,8 @@ import structlog
 from pulseweir.backends.channels.base import Channel, Notification
 from pulseweir.backends.channels.log import LogChannel
 from pulseweir.backends.channels.teams import TeamsChannel
-from pulseweir.backends.fhir_client import BundleAnswer, FhirClient
+from pulseweir.backends.fhir_answers import BundleAnswer
+from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.backends.repository import Repository, Transaction, alerts, outbox
 from pulseweir.backends.repository.rows import AlertRow, OutboxRow
 from pulseweir.clock import real_microseconds
