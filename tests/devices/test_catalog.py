@@ -23,6 +23,7 @@ from pulseweir.ingest.device_mapping.templates import Measurement
 from pulseweir.ingest.device_mapping.tokens import parse_instant
 from pulseweir.ingest.fhir_mapping.templates import VALUE_TYPES
 from pulseweir.ingest.grouping import INTERVALS
+from pulseweir.ingest.hub.registry import DeviceEntry, Registry
 from pulseweir.mapping import check, dry_run, is_loinc
 from pulseweir.records.codes import LOINC, OBSERVATION_CATEGORY, PULSEWEIR, SNOMED, UCUM, VITAL_BY_LOINC
 
@@ -218,6 +219,13 @@ def test_every_value_of_a_template_is_shown_by_the_message(folder: Path) -> None
     found = pair.device.normalize(envelope(folder))
 
     assert {(one.type, name) for one in found for name in one.properties} == named
+
+
+@each_kind
+def test_a_device_of_every_kind_can_be_registered_and_finds_its_mapping(folder: Path, tmp_path: Path) -> None:
+    device = Registry.open(tmp_path / "hub").add(DeviceEntry("device-1", kind=folder.name))
+
+    assert MAPPINGS.for_kind(device.kind) is MAPPINGS.by_kind[folder.name]
 
 
 @pytest.fixture
