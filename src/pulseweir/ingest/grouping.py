@@ -115,17 +115,22 @@ def segment(interval: int, tick: int, correlation_id: str | None) -> str:
     """
     if interval == CORRELATION:
         if not (correlation_id and correlation_id.strip()):
-            raise MessageError(
-                "The FHIR mapping groups this type by correlation id and the message has none."
-                " Set correlationIdExpression in the device mapping.",
-                reason="correlation-id-missing",
-            )
+            raise correlation_missing()
         return correlation_id
     start, end = boundary(interval, tick)
     if interval == SINGLE:
         text = _compact(start, with_fraction=True)
         return f"{text}.{text}"
     return f"{_compact(start, with_fraction=False)}.{_compact(end, with_fraction=False)}"
+
+
+def correlation_missing() -> MessageError:
+    """What is wrong with a measurement that its group needs a correlation id of."""
+    return MessageError(
+        "The FHIR mapping groups this type by correlation id and the message has none."
+        " Set correlationIdExpression in the device mapping.",
+        reason="correlation-id-missing",
+    )
 
 
 @lru_cache(maxsize=16_384)

@@ -15,13 +15,18 @@ _PARTITIONS = 256
 
 
 def normalized_messages(table: pa.Table) -> list[tuple[str, bytes]]:
-    """(key, JSON) of every measurement in a ``measurements`` table, in order of appearance."""
+    """(key, JSON) of every measurement in a ``measurements`` table, in order of appearance.
+
+    A measurement without values has one row without a name, and no properties.
+    """
     columns = [values(table[name]) for name in _COLUMNS]
     occurred = values(table["occurred_at"])
     received = values(table["received_at"])
     found: dict[tuple[object, ...], list[dict[str, str]]] = {}
     for *head, name, text, measured, arrived in zip(*columns, occurred, received, strict=True):
-        found.setdefault((*head, measured, arrived), []).append({"Name": name, "Value": text})
+        properties = found.setdefault((*head, measured, arrived), [])
+        if name is not None:
+            properties.append({"Name": name, "Value": text})
     return [(partition_key(str(head[0])), _message(head, properties)) for head, properties in found.items()]
 
 

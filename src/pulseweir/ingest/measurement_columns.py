@@ -14,8 +14,9 @@ import pyarrow as pa
 from pulseweir.errors import MessageError
 from pulseweir.ingest.catalog import MappingPair
 from pulseweir.ingest.fhir_mapping.templates import FhirTemplate
-from pulseweir.ingest.grouping import TICKS_A_MICROSECOND, identifier_value, resource_id, segment
+from pulseweir.ingest.grouping import CORRELATION, correlation_missing
 from pulseweir.ingest.identity import Association, Question
+from pulseweir.ingest.observation_ids import resource_ids, segments
 from pulseweir.records.codes import VITAL_BY_LOINC
 from pulseweir.records.topics import MEASUREMENT_SCHEMA
 
@@ -23,6 +24,7 @@ Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 _FAHRENHEIT = "[degF]"
 _NONE = -1
+_NO_INTERVAL = -2
 
 
 class Words(NamedTuple):
@@ -159,7 +161,7 @@ class NormalizedShare:
         """
         runs = [answers[question] for question in self.questions]
         is_known = np.array([answer.missing is None for answer in runs], np.bool_)
-        observation, refused = self._observations(runs, may_go_on)
+        ids, id_of_group, refused = self._observations(runs, may_go_on)
         wanted = may_go_on.copy()
         wanted[list(refused)] = False
         kept = np.flatnonzero(wanted[self.message] & is_known[self._run])
@@ -167,13 +169,14 @@ class NormalizedShare:
         place, run = meaning.place[kept], self._run[kept]
         table = self._table if len(kept) == len(self.message) else self._table.take(pa.array(kept))
         number = table["number"].to_numpy()
+        id_of_row = id_of_group[self._group()[kept]]
         columns = {
             "patient_id": _take([answer.patient_id for answer in runs], run),
             "encounter_id": _take([answer.encounter_id for answer in runs], run),
             "code": _take(meaning.codes, place),
             "unit": _take(meaning.units, place),
-            "observation_id": pa.array(observation, pa.utf8()).take(
-                pa.array(self._group()[kept], mask=~meaning.is_bound[place])
+            "observation_id": pa.array(ids, pa.utf8()).take(
+                pa.array(id_of_row, mask=(id_of_row == _NONE) | ~meaning.is_bound[place])
             ),
             "implausible": pa.array(meaning.bounds.exceeded(place, number)),
             "mapping_version": _take([self._pair.version], np.zeros(len(kept), np.int64)),
@@ -191,30 +194,59 @@ class NormalizedShare:
 
     def _observations(
         self, runs: Sequence[Association], may_go_on: Flags
-    ) -> tuple[list[str | None], dict[int, MessageError]]:
-        """For each group the id of its Observation, None where it has none; and messages that cannot have theirs."""
+    ) -> tuple[list[str], Integers, dict[int, MessageError]]:
+        """Ids of Observations, for each group the place of its own, -1 for none; and messages that are refused."""
         first = np.flatnonzero(self._group_starts())
+        type_of, run_of = self._type.codes[first], self._run[first]
         templates = [self._pair.fhir.template(word) for word in self._type.words]
-        groups = zip(
-            self._type.codes[first].tolist(),
-            self._run[first].tolist(),
-            self._occurred[first].tolist(),
-            self._correlation.at(first),
-            strict=True,
+        interval = np.array([_NO_INTERVAL if one is None else one.interval for one in templates], np.int64)[type_of]
+        blank = np.array([*(not word.strip() for word in self._correlation.words), True], np.bool_)
+        is_refused = (interval == CORRELATION) & blank[self._correlation.codes[first]]
+        is_refused &= may_go_on[self.message[first]]
+        refused = dict.fromkeys(self.message[first[is_refused]].tolist(), correlation_missing())
+        is_known = np.array([answer.missing is None for answer in runs], np.bool_)
+        wanted = np.flatnonzero((interval != _NO_INTERVAL) & is_known[run_of] & ~is_refused)
+        prefixes, prefix_of = self._prefixes(runs, templates, type_of[wanted], run_of[wanted])
+        parts, part_of = self._parts(interval[wanted], first[wanted])
+        pairs, place = np.unique(prefix_of * max(len(parts), 1) + part_of, return_inverse=True)
+        prefix, part = np.divmod(pairs, max(len(parts), 1))
+        ids = resource_ids(prefixes, parts, zip(prefix.tolist(), part.tolist(), strict=True))
+        found = np.full(len(first), _NONE, np.int64)
+        found[wanted] = place
+        return ids, found, refused
+
+    @staticmethod
+    def _prefixes(
+        runs: Sequence[Association], templates: Sequence[FhirTemplate | None], type_of: Integers, run_of: Integers
+    ) -> tuple[list[tuple[str, str, str]], Integers]:
+        """The different (patient, Device, type) of groups, and for each group the place of its own."""
+        wearers: dict[tuple[str, str], int] = {}
+        wearer = np.array(
+            [
+                wearers.setdefault((answer.patient_id or "", answer.device_resource_id or ""), len(wearers))
+                for answer in runs
+            ],
+            np.int64,
         )
-        ids = _ObservationIds()
-        found: list[str | None] = []
-        refused: dict[int, MessageError] = {}
-        for code, run, occurred_at, correlation in groups:
-            template = templates[code]
-            try:
-                found.append(None if template is None else ids.of(template, runs[run], occurred_at, correlation))
-            except MessageError as error:
-                found.append(None)
-                message = int(self.run_message[run])
-                if may_go_on[message]:
-                    refused.setdefault(message, error)
-        return found, refused
+        width = max(len(templates), 1)
+        found, place = np.unique(wearer[run_of] * width + type_of, return_inverse=True)
+        people = list(wearers)
+        names = ["" if template is None else template.type_name for template in templates]
+        return [(*people[one // width], names[one % width]) for one in found.tolist()], place
+
+    def _parts(self, interval: Integers, rows: Integers) -> tuple[list[str], Integers]:
+        """The different segments of groups, each given by its first row; and for each group the place of its own."""
+        parts: list[str] = []
+        place = np.zeros(len(rows), np.int64)
+        for one in np.unique(interval).tolist():
+            here = interval == one
+            if one == CORRELATION:
+                found, own = self._correlation.words, self._correlation.codes[rows[here]]
+            else:
+                found, own = segments(one, self._occurred[rows[here]])
+            place[here] = own + len(parts)
+            parts += found
+        return parts, place
 
     def _meaning(self) -> Meaning:
         names = Words.of(self._table["name"])
@@ -231,33 +263,6 @@ class NormalizedShare:
             # A measurement without values belongs in the Observation of its type, where there is one.
             bound.append(binding is not None or not name_code)
         return Meaning(place, codes, units, np.array(bound, np.bool_), Bounds.of(codes, units))
-
-
-class _ObservationIds:
-    """Ids of Observations, each hashed once."""
-
-    def __init__(self) -> None:
-        self._parts: dict[tuple[int, int, str | None], str] = {}
-        self._ids: dict[str, str] = {}
-
-    def of(self, template: FhirTemplate, who: Association, occurred_at: int, correlation_id: str | None) -> str | None:
-        """The id; None while it is not known who measured.
-
-        Raises:
-            MessageError: The FHIR mapping needs a correlation id and the measurement has none.
-        """
-        key = (template.interval, occurred_at, correlation_id)
-        part = self._parts.get(key)
-        if part is None:
-            part = segment(template.interval, occurred_at * TICKS_A_MICROSECOND, correlation_id)
-            self._parts[key] = part
-        if who.missing is not None:
-            return None
-        value = identifier_value(who.patient_id or "", who.device_resource_id or "", template.type_name, part)
-        found = self._ids.get(value)
-        if found is None:
-            found = self._ids[value] = resource_id(value)
-        return found
 
 
 def _changes(column: npt.NDArray[np.int64]) -> Flags:

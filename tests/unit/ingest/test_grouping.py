@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from measured_rows import measured
 from pulseweir.errors import MappingError, MessageError
 from pulseweir.ingest.catalog import MappingPair, Mappings, catalog_directory
 from pulseweir.ingest.device_mapping.templates import Measurement
@@ -24,7 +25,6 @@ from pulseweir.ingest.grouping import (
 )
 from pulseweir.ingest.identity import Association
 from pulseweir.ingest.json_tap import normalized_messages, partition_key
-from pulseweir.ingest.measurement_rows import MeasurementRows
 
 NOON = parse_instant("2030-05-01T12:00:00Z") * 10
 KEY = BatchKey("d", "t", "p", None, None)
@@ -66,12 +66,11 @@ def test_no_data_makes_no_group() -> None:
 
 
 def test_the_tap_writes_the_predecessors_normalized_message() -> None:
-    rows = MeasurementRows()
     pair = Mappings.load(catalog_directory()).by_kind["blood-pressure-cuff"]
     one = Measurement("cuff-pressure", "d", NOON // 10, None, None, None, {"systolic": "120", "diastolic": "70"})
-    rows.add(one, Association("d", "p", None, None), pair, "m", NOON // 10 + 1)
+    rows = measured([one], Association("d", "p", None, None), pair, "m", NOON // 10 + 1)
 
-    ((key, text),) = normalized_messages(rows.table())
+    ((key, text),) = normalized_messages(rows)
 
     assert key == partition_key("D")
     assert text == (
@@ -79,6 +78,15 @@ def test_the_tap_writes_the_predecessors_normalized_message() -> None:
         b'"IngestionTimeUtc":"2030-05-01T12:00:00.000001Z","DeviceId":"d","PatientId":"p","EncounterId":null,'
         b'"CorrelationId":null,"Properties":[{"Name":"systolic","Value":"120"},{"Name":"diastolic","Value":"70"}]}'
     )
+
+
+def test_the_tap_writes_a_measurement_without_values_once_and_without_properties() -> None:
+    pair = Mappings.load(catalog_directory()).by_kind["blood-pressure-cuff"]
+    one = Measurement("cuff-pressure", "d", NOON // 10, None, None, None, {})
+
+    ((_, text),) = normalized_messages(measured([one], Association("d", "p", None, None), pair, "m", 0))
+
+    assert text.endswith(b'"CorrelationId":null,"Properties":[]}')
 
 
 def test_a_site_mapping_serves_devices_the_catalog_does_not_know(tmp_path: Path) -> None:

@@ -58,12 +58,13 @@ def refused() -> float:
 
 async def test_a_version_put_in_force_is_taken_over_and_rolled_back(house: House) -> None:
     seen = [house.own]
-    for change in (
+    changes: list[Callable[[], object]] = [
         lambda: house.versions.use(KIND, FIRST, 1),
         lambda: house.versions.use(KIND, SECOND, 2),
         lambda: house.versions.roll_back(KIND, 3),
         lambda: house.versions.roll_back(KIND, 4),
-    ):
+    ]
+    for change in changes:
         change()
         seen.append(await house.version_later())
 

@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
+from measured_rows import measured
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.clock import Clock
 from pulseweir.errors import RetryLater
@@ -20,7 +21,6 @@ from pulseweir.ingest.device_mapping.templates import Measurement
 from pulseweir.ingest.device_mapping.tokens import parse_instant
 from pulseweir.ingest.fhir_mapping.collection import FhirMapping
 from pulseweir.ingest.identity import Association, Identity
-from pulseweir.ingest.measurement_rows import MeasurementRows
 from pulseweir.ingest.observation_writer import ObservationStage
 from pulseweir.ingest.settings import ObservationSettings
 from pulseweir.records.codes import DEVICE_IDENTIFIER_SYSTEM
@@ -58,11 +58,11 @@ MONITOR = CATALOG.by_kind["bedside-monitor"]
 
 
 def rows(*found: tuple[str, int, dict[str, str]], pair: MappingPair = MONITOR, device: str = "monitor-1") -> pa.Table:
-    made = MeasurementRows()
-    for kind, seconds, properties in found:
-        measurement = Measurement(kind, "monitor-1", NOON + seconds * SECOND, None, None, None, properties)
-        made.add(measurement, Association(device, "patient-1", None, None), pair, "m1", NOON + SECOND)
-    return made.table()
+    measurements = [
+        Measurement(kind, "monitor-1", NOON + seconds * SECOND, None, None, None, properties)
+        for kind, seconds, properties in found
+    ]
+    return measured(measurements, Association(device, "patient-1", None, None), pair, "m1", NOON + SECOND)
 
 
 def stage_on(fhir: FhirClient, now: Callable[[], int] = lambda: 0, **settings: Any) -> ObservationStage:
