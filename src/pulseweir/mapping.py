@@ -172,34 +172,40 @@ def _shown(measurement: Measurement) -> _Json:
 
 
 def _observations(fhir_mapping: FhirMapping, measurements: Iterable[Measurement]) -> tuple[list[_Json], list[str]]:
+    """What one message becomes at once: measurements that share all but time and values make a group."""
     observations: list[_Json] = []
-    warnings: list[str] = []
-    for measurement in measurements:
-        if fhir_mapping.template(measurement.type) is None:
-            warnings.append(f"No Fhir Template exists with the type name [{measurement.type}].")
+    warnings: dict[str, None] = {}
+    groups: dict[tuple[str | None, ...], list[Measurement]] = {}
+    for one in measurements:
+        key = (one.type, one.device_id, one.patient_id, one.encounter_id, one.correlation_id)
+        groups.setdefault(key, []).append(one)
+    for first, *others in groups.values():
+        if fhir_mapping.template(first.type) is None:
+            warnings[f"No Fhir Template exists with the type name [{first.type}]."] = None
             continue
-        lost = [name for name in measurement.properties if fhir_mapping.binding(measurement.type, name) is None]
-        warnings += [
-            f"The value [{name}] of {measurement.type} is not represented in the FHIR mapping." for name in lost
-        ]
-        group = {
-            "measureType": measurement.type,
-            "correlationId": measurement.correlation_id,
-            "data": [
-                {
-                    "occurrenceTimeUtc": instant_text(measurement.occurred_at_microseconds),
-                    "properties": measurement.properties,
-                }
-            ],
-        }
+        names = dict.fromkeys(name for one in (first, *others) for name in one.properties)
+        for name in names:
+            if fhir_mapping.binding(first.type, name) is None:
+                warnings[f"The value [{name}] of {first.type} is not represented in the FHIR mapping."] = None
         made = fhir_mapping.observation(
-            group,
-            patient_id=measurement.patient_id or "patient",
-            device_id=measurement.device_id,
+            _group(first, others),
+            patient_id=first.patient_id or "patient",
+            device_id=first.device_id,
             compatibility="pulseweir",
         )
         observations += made if isinstance(made, list) else [made]
-    return observations, warnings
+    return observations, list(warnings)
+
+
+def _group(first: Measurement, others: Iterable[Measurement]) -> _Json:
+    return {
+        "measureType": first.type,
+        "correlationId": first.correlation_id,
+        "data": [
+            {"occurrenceTimeUtc": instant_text(one.occurred_at_microseconds), "properties": one.properties}
+            for one in (first, *others)
+        ],
+    }
 
 
 def _bad_expressions(device_mapping: DeviceMapping) -> Iterator[Finding]:

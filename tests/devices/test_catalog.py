@@ -209,6 +209,23 @@ def test_the_mappings_have_no_findings(folder: Path) -> None:
 
 
 @each_kind
+def test_a_dry_run_shows_the_observations_of_the_folder(folder: Path) -> None:
+    pair = MAPPINGS.by_kind[folder.name]
+
+    (tried,) = dry_run(pair.device, pair.fhir, [read(folder, "message")])
+
+    observations: Any = tried["observations"]
+    assert [without_references(one) for one in observations] == [
+        without_references(one) for one in read(folder, "observation")
+    ]
+
+
+def without_references(observation: dict[str, Any]) -> dict[str, Any]:
+    references = {"id", "identifier", "subject", "encounter"}
+    return {name: part for name, part in observation.items() if name not in references}
+
+
+@each_kind
 def test_every_value_of_a_template_is_shown_by_the_message(folder: Path) -> None:
     """Kinds with more templates than one message can show are left to their own tests below."""
     if folder.name in {"bedside-monitor", "nurse-entry"}:
