@@ -125,7 +125,7 @@ def test_a_scan_over_a_huge_message_is_bounded() -> None:
     "text", ["list[*].k", "@.list[*].k", "wrap.list[*].k", "wrap.list[].k", "wrap.list[?k].k", "wrap.wrap.list[:3].k"]
 )
 def test_a_jmespath_projection_counts_each_element_however_deep_it_begins(text: str) -> None:
-    document = {**DOCUMENT, "wrap": {**DOCUMENT, "wrap": DOCUMENT}}
+    document: dict[str, object] = {**DOCUMENT, "wrap": {**DOCUMENT, "wrap": DOCUMENT}}
 
     assert compile_expression(text, "JmesPath").matches(document) == ["one", "two", "three"]
     with pytest.raises(ExpressionFault, match="Multiple tokens"):
