@@ -1,0 +1,106 @@
+"""Step 4: whether the text of a body may hide what a typed decoder skips. Pure.
+
+The decoder skips the members no template reads, but not everything it skips is harmless: an object among them may
+match a scan, nest too deep, or hold what the full decoder refuses. These checks are cheap and err on the safe side.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+
+from pulseweir.ingest.device_mapping.typed_objects import Counts, Flags
+
+# So many objects may a body have beyond those that the templates read.
+SPARE_OBJECTS = 4
+# A number overflows by its exponent, which then has three digits, or by more than 200 digits in a row.
+_STRIDE = 64
+_EXPONENT_DIGITS = 3
+_END = b"\n" * 8
+
+
+def joined_bodies(bodies: Sequence[bytes]) -> bytes:
+    """All bodies in one text, apart from each other."""
+    return b"\n".join(bodies) + _END
+
+
+def doubtful_bodies(
+    bodies: Sequence[bytes],
+    joined: bytes,
+    objects: Counts,
+    scanned: Callable[[], dict[bytes, Flags]],
+    nesting_limit: int,
+) -> Flags:
+    """Which bodies are left to the exact tiers.
+
+    Args:
+        bodies: Each of them decodes.
+        joined: From `joined_bodies`.
+        objects: How many objects of each body the decoder saw.
+        scanned: Gives each member name that a scan looks for, in quotes, with which bodies were seen to have it.
+        nesting_limit: How deep a body may nest.
+    """
+    letters = np.frombuffer(joined, np.uint8)
+    doubtful: Flags = np.zeros(len(bodies), np.bool_)
+    if not joined.isascii():
+        doubtful |= np.array([not _is_text(body) for body in bodies], np.bool_)
+    for place in _huge_numbers(bodies, letters):
+        doubtful[place] |= not _decodes(bodies[place])
+    opened = np.count_nonzero(letters == ord("{"))
+    if opened != objects.sum() or objects.max() > nesting_limit or b"[" in joined:
+        doubtful |= _hidden(bodies, objects, scanned, nesting_limit)
+    return doubtful
+
+
+def _hidden(
+    bodies: Sequence[bytes],
+    objects: Counts,
+    scanned: Callable[[], dict[bytes, Flags]],
+    nesting_limit: int,
+) -> Flags:
+    """Bodies that may nest too deep, or have an object with a member that a scan looks for."""
+    braces = np.array([body.count(b"{") for body in bodies], np.int64)
+    brackets = np.array([body.count(b"[") for body in bodies], np.int64)
+    doubtful: Flags = (braces + brackets > nesting_limit) | (braces > objects + SPARE_OBJECTS)
+    unseen = np.flatnonzero(braces != objects)
+    names = scanned() if unseen.size else {}
+    for place in unseen.tolist() if names else []:
+        body = bodies[place]
+        # Without escapes, a member's name stands in the text as it is, once for each object that has it.
+        doubtful[place] |= b"\\" in body or any(body.count(name) != has[place] for name, has in names.items())
+    return doubtful
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _decodes(body: bytes) -> bool:
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _huge_numbers(bodies: Sequence[bytes], letters: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> list[int]:
+    """The bodies that may hold a number too large to be one."""
+    is_digit = (letters - np.uint8(ord("0"))) < 10
+    is_exponent = (letters | np.uint8(0x20)) == ord("e")
+    at = np.flatnonzero(is_exponent[1:] & is_digit[:-1]) + 1
+    if at.size:
+        is_signed = (letters[at + 1] == ord("+")) | (letters[at + 1] == ord("-"))
+        first = at + 1 + is_signed
+        at = at[np.logical_and.reduce([is_digit[first + step] for step in range(_EXPONENT_DIGITS)])]
+    sampled = is_digit[::_STRIDE]
+    runs = np.flatnonzero(sampled[:-2] & sampled[1:-1] & sampled[2:]) * _STRIDE
+    suspicious = np.concatenate([at, runs])
+    if not suspicious.size:
+        return []
+    ends = np.cumsum([len(body) + 1 for body in bodies])
+    places: list[int] = np.unique(np.searchsorted(ends, suspicious, side="right")).tolist()
+    return places
