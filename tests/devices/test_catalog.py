@@ -133,7 +133,7 @@ def test_a_batch_of_messages_becomes_the_same_measurements(folder: Path) -> None
         )
         for message in (0, 2)
         for place, one in enumerate(read(folder, "measurements"))
-        for name, text in one["properties"].items()
+        for name, text in (one["properties"] or {None: None}).items()
     ]
 
     found = MAPPINGS.by_kind[folder.name].device.normalize_batch(
