@@ -32,8 +32,8 @@ _MEASUREMENT_FIELDS = [
     ("message_id", pa.utf8()),  # of the device message it was made of
     ("device_id", _NAME),  # from the mapping: the device that measured
     ("type", _NAME),  # typeName of the device mapping
-    ("name", _NAME),  # valueName of the device mapping
-    ("text", pa.utf8()),  # the value as the mapping rendered it
+    ("name", _NAME),  # valueName of the device mapping; null in the one row of a measurement without values
+    ("text", pa.utf8()),  # the value as the mapping rendered it; null as above
     ("number", pa.float64()),  # the value as a number, null when it is none
     ("occurred_at", INSTANT),  # device clock = FHIR effective
     ("received_at", INSTANT),  # hub clock
