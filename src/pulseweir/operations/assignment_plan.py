@@ -91,11 +91,11 @@ def plan_assignment(book: DeviceBook, wanted: Use, *, replacing: bool = False) -
     for one in book.statements:
         if not _meets(one.use, wanted):
             continue
-        if one.use.patient_id == wanted.patient_id and one.use.start == wanted.start and one.resource is not None:
+        if _is_same(one, wanted) and not (replacing and one.use.end > wanted.end):
             if kept is None:
                 kept = one
             else:
-                writes.append(one.resource | {"status": "entered-in-error"})
+                writes.append(_erased(one))
         elif not replacing and one.is_open and one.use.start < wanted.start:
             writes.append(_written(book, replace(one, use=replace(one.use, end=wanted.start))))
         elif replacing:
@@ -108,7 +108,7 @@ def plan_assignment(book: DeviceBook, wanted: Use, *, replacing: bool = False) -
             f"{conflicts} association(s) of other patients lie in that span",
             f"See them: pulseweir device assignments {book.device_id}. To overwrite exactly that span, add --replace.",
         )
-    return [*writes, _written(book, Statement(wanted, kept.resource if kept else None))]
+    return _united([*writes, _written(book, Statement(wanted, kept.resource if kept else None))])
 
 
 def plan_release(book: DeviceBook, instant: int) -> list[Json]:
@@ -138,6 +138,25 @@ def overlapping(statements: Iterable[Statement]) -> set[int]:
     }
 
 
+def _united(writes: list[Json]) -> list[Json]:
+    """One of each id: where a patient had the device twice over, the rests are one, as long as the longer."""
+    longest: dict[str, Json] = {}
+    for write in writes:
+        held, use = read_use(longest.get(write["id"], {})), read_use(write)
+        if held is None or (use is not None and use.end > held.end):
+            longest[write["id"]] = write
+    return list(longest.values())
+
+
+def _is_same(one: Statement, wanted: Use) -> bool:
+    """Whether a DeviceUseStatement says the same but for its end."""
+    return one.resource is not None and (one.use.patient_id, one.use.start) == (wanted.patient_id, wanted.start)
+
+
+def _erased(one: Statement) -> Json:
+    return (one.resource or {}) | {"status": "entered-in-error"}
+
+
 def _meets(use: Use, span: Use) -> bool:
     """Whether two half-open spans share an instant; one of no length stands for its instant."""
     return use.start < max(span.end, span.start + 1) and span.start < max(use.end, use.start + 1)
@@ -152,7 +171,7 @@ def _around(book: DeviceBook, one: Statement, span: Use) -> list[Json]:
     if span.end < use.end:
         pieces.append(replace(use, start=span.end))
     if not pieces:
-        return [one.resource | {"status": "entered-in-error"}] if one.resource is not None else []
+        return [_erased(one)] if one.resource is not None else []
     rest: Sequence[Use] = pieces[1:]
     return [_written(book, replace(one, use=pieces[0])), *(_written(book, Statement(use, None)) for use in rest)]
 

@@ -99,6 +99,21 @@ async def test_a_span_cut_out_of_an_open_one_gives_the_rest_back(house: Identity
     assert await book_of(house) == [("anna", "08:00", "09:00"), ("bert", "09:00", "10:00"), ("anna", "10:00", None)]
 
 
+async def test_a_patient_who_had_it_twice_over_is_cut_as_one(house: IdentityHouse) -> None:
+    await house.add_device("d")
+    await house.add_use("u1", "d", "anna", "07:00", "12:00")
+    await house.add_use("u2", "d", "anna", "08:00", "13:00")
+
+    await Assignments(house.fhir, IdentitySettings()).assign("d", use("bert", "09:00", "10:00"), replacing=True)
+
+    assert await book_of(house) == [
+        ("anna", "07:00", "09:00"),
+        ("anna", "08:00", "09:00"),
+        ("bert", "09:00", "10:00"),
+        ("anna", "10:00", "13:00"),
+    ]
+
+
 async def test_spans_that_touch_do_not_meet(house: IdentityHouse) -> None:
     assignments = Assignments(house.fhir, IdentitySettings())
 
