@@ -16,7 +16,7 @@ from pulseweir.clock import real_microseconds
 from pulseweir.errors import MessageError
 from pulseweir.ingest.catalog import MappingPair, Mappings
 from pulseweir.ingest.identity import REJECTED, REMEDIES, Association, Identity, Question
-from pulseweir.ingest.measurement_columns import Flags, Integers, NormalizedShare
+from pulseweir.ingest.measurement_columns import Flags, Integers, NormalizedShare, Words
 from pulseweir.ingest.settings import ConnectorSettings
 from pulseweir.records.columns import values
 from pulseweir.records.topics import DEVICE_MESSAGES, MEASUREMENT_SCHEMA, MEASUREMENTS
@@ -64,7 +64,7 @@ class ConnectorStage(Stage):
     topic = DEVICE_MESSAGES
     group = GROUP
     row_limit = 1_000
-    gather_seconds = 0.01
+    gather_seconds = 0.02
 
     def __init__(
         self,
@@ -225,13 +225,20 @@ class _Batch:
 
     def kinds(self) -> dict[str, Integers]:
         """The places of the messages of each kind."""
-        kinds = np.array([kind or "" for kind in values(self.messages["kind"])], np.object_)
-        return {kind: np.flatnonzero(kinds == kind) for kind in dict.fromkeys(kinds.tolist())}
+        kinds = Words.of(self.messages["kind"])
+        found: dict[str, Integers] = {}
+        for code in np.unique(kinds.codes).tolist():
+            word = kinds.words[code] if code >= 0 else ""
+            here = np.flatnonzero(kinds.codes == code)
+            found[word] = np.sort(np.concatenate([found[word], here])) if word in found else here
+        return found
 
     def completed(self, rows: pa.Table, places: Integers) -> pa.Table:
         """Rows of the measurements topic: these, with what their messages know."""
-        taken = self.messages.select(["message_id", "received_at"]).take(pa.array(places, pa.int64()))
-        columns = {name: rows[name] for name in rows.column_names} | {name: taken[name] for name in taken.column_names}
+        place = pa.array(places)
+        columns = {name: rows[name] for name in rows.column_names}
+        for name in ("message_id", "received_at"):
+            columns[name] = self.messages[name].take(place)
         return pa.table([columns[name] for name in MEASUREMENT_SCHEMA.names], schema=MEASUREMENT_SCHEMA)
 
     def set_aside(self, place: int, error: MessageError) -> SetAside:

@@ -25,6 +25,7 @@ Flags = npt.NDArray[np.bool_]
 _FAHRENHEIT = "[degF]"
 _NONE = -1
 _NO_INTERVAL = -2
+_WORD = pa.dictionary(pa.int32(), pa.utf8())
 
 
 class Words(NamedTuple):
@@ -36,13 +37,15 @@ class Words(NamedTuple):
     @classmethod
     def of(cls, column: pa.ChunkedArray) -> "Words":
         """A text column, dictionary-encoded or not."""
-        whole = column.combine_chunks()
-        if isinstance(whole, pa.ChunkedArray):
-            whole = whole.unify_dictionaries().chunk(0) if whole.num_chunks else pa.array([], whole.type)
+        if column.null_count == len(column):
+            return cls(np.full(len(column), _NONE, np.int64), [])
+        if column.num_chunks > 1:
+            column = column.unify_dictionaries().combine_chunks()
+        whole = column.chunk(0)
         if not pa.types.is_dictionary(whole.type):
             whole = whole.dictionary_encode()
-        codes = whole.indices.fill_null(_NONE).to_numpy(zero_copy_only=False).astype(np.int64)
-        return cls(codes, whole.dictionary.to_pylist())
+        indices = whole.indices.fill_null(_NONE) if whole.null_count else whole.indices
+        return cls(indices.to_numpy().astype(np.int64), whole.dictionary.to_pylist())
 
     def at(self, rows: Integers) -> list[str | None]:
         """The words of some rows."""
@@ -182,7 +185,7 @@ class NormalizedShare:
             "mapping_version": _take([self._pair.version], np.zeros(len(kept), np.int64)),
         }
         for name in ("device_id", "type", "name", "text", "number", "occurred_at", "correlation_id"):
-            columns[name] = table[name].cast(MEASUREMENT_SCHEMA.field(name).type)
+            columns[name] = _cast(table[name], MEASUREMENT_SCHEMA.field(name).type)
         return pa.table(columns), self.message[kept], refused
 
     def _group_starts(self) -> Flags:
@@ -267,7 +270,8 @@ class NormalizedShare:
 
 def _changes(column: npt.NDArray[np.int64]) -> Flags:
     """Which rows differ from the row before; the first does."""
-    changes = np.ones(len(column), np.bool_)
+    changes = np.empty(len(column), np.bool_)
+    changes[:1] = True
     np.not_equal(column[1:], column[:-1], out=changes[1:])
     return changes
 
@@ -277,5 +281,15 @@ def _integers(column: pa.ChunkedArray) -> Integers:
     return numbers
 
 
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    return column if column.type == kind else column.cast(kind)
+
+
 def _take(words: Sequence[str | None], place: Integers) -> pa.Array:
-    return pa.array(words, pa.utf8()).dictionary_encode().take(pa.array(place))
+    """A dictionary-encoded column that has at each row the word at a place."""
+    different: dict[str, int] = {}
+    codes = [_NONE if word is None else different.setdefault(word, len(different)) for word in words]
+    if not different:
+        return pa.nulls(len(place), _WORD)
+    indices = np.array(codes, np.int32)[place]
+    return pa.DictionaryArray.from_arrays(pa.array(indices, mask=indices == _NONE), pa.array(different, pa.utf8()))

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ def resource_ids(
     >>> resource_ids([("p", "d", "t")], ["s"], [(0, 0)]) == [resource_id("p.d.t.s")]
     True
     """
-    begun = [hashlib.sha256(f"{SERVICE_SYSTEM}_{identifier_value(*prefix, '')}".encode()) for prefix in prefixes]
+    begun = [_begun(*prefix) for prefix in prefixes]
     ends = [part.encode() for part in parts]
     ids = []
     for prefix, part in pairs:
@@ -35,6 +36,12 @@ def resource_ids(
         one.update(ends[part])
         ids.append(one.hexdigest())
     return ids
+
+
+@lru_cache(maxsize=16_384)
+def _begun(patient_id: str, device_id: str, type_name: str) -> "hashlib._Hash":
+    """A hash of what comes before the segment; for copying only."""
+    return hashlib.sha256(f"{SERVICE_SYSTEM}_{identifier_value(patient_id, device_id, type_name, '')}".encode())
 
 
 def segments(interval: int, occurred_at: Integers) -> tuple[list[str], Integers]:
