@@ -1,62 +1,240 @@
-"""Step 4: a batch of message bodies to tables. Pure."""
+"""Step 4: a batch of message bodies to tables, by the quickest tier that can decide each message. Pure.
+
+Three tiers make the same table: the typed decoder reads what a mapping needs straight from the bytes (tier 2),
+generated source looks into decoded messages (tier 1), and the interpreter evaluates every expression one by one. What
+a tier leaves undecided the next one takes; the interpreter decides everything, every refusal among it.
+"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from pulseweir.errors import MessageError
 from pulseweir.ingest.device_mapping.batch_schema import NORMALIZED_SCHEMA, Normalized, reject_table
 from pulseweir.ingest.device_mapping.bodies import decode_body, decode_properties, refuse_large
+from pulseweir.ingest.device_mapping.budget import FIELD_STEPS, TEXT_SHIFT
+from pulseweir.ingest.device_mapping.columns import Layout, Row, to_table
+from pulseweir.ingest.device_mapping.generated_runtime import FAST_STEPS, LEFT_TO_THE_INTERPRETER, TEXT_STEPS
+from pulseweir.ingest.device_mapping.source_writer import Program
 from pulseweir.ingest.device_mapping.templates import Measurement
-from pulseweir.ingest.device_mapping.tokens import number_of
+from pulseweir.ingest.device_mapping.tiers import Tiers
+from pulseweir.ingest.device_mapping.tokens import number_of, parse_instant, render
+from pulseweir.ingest.device_mapping.typed_decoder import TypedPlan
 
-Properties = Sequence[str | None] | None
+Tier = Literal["auto", "tier1", "tier2", "interpreter"]
+Normalize = Callable[[dict[str, object]], list[Measurement]]
+_REMEMBERED_PROPERTIES = 1_000
 
 
-def interpret_batch(
-    normalize: Callable[[dict[str, object]], list[Measurement]],
-    bodies: Sequence[bytes],
-    texts: tuple[Properties, Properties],
-    limits: tuple[int, int],
-) -> Normalized:
-    """Every message through the interpreter, one by one: slow, and what the faster tiers must equal.
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """A batch as it came.
 
-    Args:
-        normalize: From an envelope to its measurements.
-        bodies: Of the messages, as sent.
-        texts: Properties and system properties of each message, as JSON texts; None for none at all.
-        limits: How deep a body may nest, and how many bytes it may have.
+    Attributes:
+        bodies: JSON texts.
+        properties: Application properties of each message as JSON text; None for none at all.
+        system_properties: System properties, likewise.
+        nesting_limit: Bodies nested deeper are refused.
+        body_limit_bytes: Larger bodies are refused.
     """
+
+    bodies: Sequence[bytes]
+    properties: Sequence[str | None] | None
+    system_properties: Sequence[str | None] | None
+    nesting_limit: int
+    body_limit_bytes: int
+
+    def envelope(self, index: int, decoded: dict[str | None, object]) -> dict[str, object]:
+        """What the templates see of one message.
+
+        Args:
+            index: Of the message.
+            decoded: Properties by text, to be filled: many messages have the same. Nobody changes an envelope.
+
+        Raises:
+            MessageError: The body or the properties cannot be decoded.
+        """
+        body = self.bodies[index]
+        refuse_large(body, self.body_limit_bytes)
+        return {
+            "Body": decode_body(body, self.nesting_limit),
+            "Properties": _decoded(self.properties, index, decoded),
+            "SystemProperties": _decoded(self.system_properties, index, decoded),
+        }
+
+    def size(self, index: int) -> int:
+        """How many bytes a message has: no text of it is longer."""
+        texts = (self.properties, self.system_properties)
+        return len(self.bodies[index]) + sum(4 * len(each[index] or "") for each in texts if each)
+
+
+def _decoded(texts: Sequence[str | None] | None, index: int, decoded: dict[str | None, object]) -> object:
+    text = texts[index] if texts else None
+    known = decoded.get(text)
+    if known is None:
+        known = decode_properties(text)
+        if len(decoded) < _REMEMBERED_PROPERTIES:
+            decoded[text] = known
+    return known
+
+
+class _Batch(NamedTuple):
+    """What one tier made of some messages; `refused` are the errors by index."""
+
+    measurements: pa.Table
+    refused: dict[int, MessageError]
+
+
+def interpret(normalize: Normalize, messages: Messages, chosen: Sequence[int]) -> _Batch:
+    """Messages through the interpreter, one by one: slow, and what the faster tiers must equal."""
     columns: list[list[object]] = [[] for _ in NORMALIZED_SCHEMA]
     refused: dict[int, MessageError] = {}
-    for index, body in enumerate(bodies):
+    properties: dict[str | None, object] = {}
+    for index in chosen:
         try:
-            measurements = normalize(envelope_of(body, index, texts, limits))
+            measurements = normalize(messages.envelope(index, properties))
         except MessageError as error:
             refused[index] = error
             continue
         for place, measurement in enumerate(measurements):
             _append(columns, index, place, measurement)
     arrays = [_array(column, field.type) for column, field in zip(columns, NORMALIZED_SCHEMA, strict=True)]
-    return Normalized(pa.Table.from_arrays(arrays, schema=NORMALIZED_SCHEMA), reject_table(refused))
+    return _Batch(pa.Table.from_arrays(arrays, schema=NORMALIZED_SCHEMA), refused)
 
 
-def envelope_of(
-    body: bytes, index: int, texts: tuple[Properties, Properties], limits: tuple[int, int]
-) -> dict[str, object]:
-    """What the templates see of one message.
+def generate(program: Program, normalize: Normalize, messages: Messages, chosen: Sequence[int]) -> _Batch:
+    """Messages through generated source; what it leaves undecided goes through the interpreter."""
+    rows: list[list[Row]] = [[] for _ in program.layouts]
+    run = program.bind(*(each.append for each in rows))
+    refused: dict[int, MessageError] = {}
+    undecided: set[int] = set()
+    properties: dict[str | None, object] = {}
+    for index in chosen:
+        try:
+            left = run(index, messages.envelope(index, properties))
+        except MessageError as error:
+            refused[index] = error
+            continue
+        except LEFT_TO_THE_INTERPRETER:
+            undecided.add(index)
+            continue
+        fields = (FAST_STEPS - left) // FIELD_STEPS
+        if fields * (messages.size(index) >> TEXT_SHIFT) > TEXT_STEPS and text_steps_of(rows, index) > TEXT_STEPS:
+            undecided.add(index)
+    if undecided:
+        for each in rows:
+            each[:] = [row for row in each if row[0] not in undecided]
+    measurements, undated = to_table(program.layouts, rows)
+    made = _Batch(measurements, refused)
+    rest = sorted(undecided | undated)
+    return _merged(made, interpret(normalize, messages, rest)) if rest else made
+
+
+def text_steps_of(rows: list[list[Row]], index: int) -> int:
+    """What the interpreter pays for the texts of the last message."""
+    steps = 0
+    for each in rows:
+        for row in reversed(each):
+            if row[0] != index:
+                break
+            steps += sum(len(cell) >> TEXT_SHIFT for cell in row[1:] if type(cell) is str)
+    return steps
+
+
+def measurements_of(layouts: Sequence[Layout], rows: list[list[Row]]) -> list[Measurement]:
+    """The rows of one message as measurements.
 
     Raises:
-        MessageError: The body or the properties cannot be decoded.
+        ExpressionFault: A timestamp is none.
     """
-    nesting_limit, body_limit_bytes = limits
-    refuse_large(body, body_limit_bytes)
-    properties, system_properties = texts
-    return {
-        "Body": decode_body(body, nesting_limit),
-        "Properties": decode_properties(properties[index] if properties else None),
-        "SystemProperties": decode_properties(system_properties[index] if system_properties else None),
-    }
+    found: list[Measurement] = []
+    for layout, each in zip(layouts, rows, strict=True):
+        for row in each:
+            identities = dict(zip(layout.identities, row[3:], strict=False))
+            properties: dict[str, str] = {}
+            for name, cell in zip(layout.names, row[3 + len(layout.identities) :], strict=True):
+                if cell is not None:
+                    properties[name] = render(cell)
+            moment = parse_instant(row[2]) if isinstance(row[2], str) else row[2]
+            patient, encounter, correlation = map(identities.get, ("patient_id", "encounter_id", "correlation_id"))
+            made = (layout.type_name, row[1], moment, patient, encounter, correlation, properties)
+            found.append(Measurement._make(made))
+    return found
+
+
+def normalize_one(tiers: Tiers, normalize: Normalize, envelope: dict[str, object]) -> list[Measurement]:
+    """One envelope through generated source, or through the interpreter where that leaves it undecided.
+
+    Raises:
+        MessageError: The interpreter refuses it.
+    """
+    program = tiers.program
+    if program is None:
+        return normalize(envelope)
+    rows: list[list[Row]] = [[] for _ in program.layouts]
+    try:
+        program.bind(*(each.append for each in rows))(0, envelope)
+        if text_steps_of(rows, 0) <= TEXT_STEPS:
+            return measurements_of(program.layouts, rows)
+    except LEFT_TO_THE_INTERPRETER:
+        pass
+    return normalize(envelope)
+
+
+def decode_typed(typed: TypedPlan, tier: Callable[[Sequence[int]], _Batch], messages: Messages) -> _Batch:
+    """Messages straight from their bytes; what that leaves undecided goes through another tier."""
+    small = [index for index, body in enumerate(messages.bodies) if len(body) <= messages.body_limit_bytes]
+    is_all = len(small) == len(messages.bodies)
+    given = (messages.bodies, messages.properties, messages.system_properties)
+    bodies, properties, system_properties = (
+        each if is_all or each is None else [each[index] for index in small] for each in given
+    )
+    table, doubtful = typed.decode(
+        bodies,  # type: ignore[arg-type]
+        properties,  # type: ignore[arg-type]
+        system_properties,  # type: ignore[arg-type]
+        nesting_limit=messages.nesting_limit,
+    )
+    if not is_all:
+        kept = pa.array(small, pa.int32())
+        table = table.set_column(0, "message", kept.take(table["message"].combine_chunks()))
+    rest = [small[place] for place in doubtful]
+    if not is_all:
+        rest = sorted({*rest, *range(len(messages.bodies))} - (set(small) - set(rest)))
+    made = _Batch(table, {})
+    return _merged(made, tier(rest)) if rest else made
+
+
+def normalize_messages(tiers: Tiers, normalize: Normalize, messages: Messages, tier: Tier) -> Normalized:
+    """A batch through the tier that is asked for, and through the slower ones what it leaves undecided.
+
+    Args:
+        tiers: What was compiled of the mapping.
+        normalize: The interpreter.
+        messages: The batch.
+        tier: ``auto`` takes the quickest the mapping allows; any other name starts there, where the mapping allows it.
+    """
+
+    def below(chosen: Sequence[int]) -> _Batch:
+        program = None if tier == "interpreter" else tiers.program
+        return generate(program, normalize, messages, chosen) if program else interpret(normalize, messages, chosen)
+
+    typed = tiers.typed if tier in {"auto", "tier2"} else None
+    made = decode_typed(typed, below, messages) if typed else below(range(len(messages.bodies)))
+    return Normalized(made.measurements, reject_table(made.refused))
+
+
+def _merged(first: _Batch, second: _Batch) -> _Batch:
+    """Two tables of different messages as one, in the order of the messages."""
+    refused = first.refused | second.refused
+    if second.measurements.num_rows == 0 or first.measurements.num_rows == 0:
+        return _Batch((first if first.measurements.num_rows else second).measurements, refused)
+    table = pa.concat_tables([first.measurements, second.measurements]).unify_dictionaries().combine_chunks()
+    order = np.argsort(table["message"].to_numpy(), kind="stable")
+    return _Batch(table.take(pa.array(order)), refused)
 
 
 def _append(columns: list[list[object]], index: int, place: int, measurement: Measurement) -> None:

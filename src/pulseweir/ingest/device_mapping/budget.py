@@ -16,6 +16,7 @@ TEST_STEPS = 6
 QUERY_STEPS = 10
 FIELD_STEPS = 12
 TEXT_SHIFT = 6
+SLICE_SHIFT = 4
 
 
 @dataclass(slots=True)

@@ -4,18 +4,19 @@ A message is evaluated completely before anything of it is used: all of its meas
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from pulseweir.errors import MappingError, MessageError
-from pulseweir.ingest.device_mapping.batch import interpret_batch
+from pulseweir.ingest.device_mapping.batch import Messages, Tier, normalize_messages, normalize_one
 from pulseweir.ingest.device_mapping.batch_schema import Normalized
 from pulseweir.ingest.device_mapping.budget import Budget
 from pulseweir.ingest.device_mapping.expressions import Expression
 from pulseweir.ingest.device_mapping.loader import Compatibility, Faults, load_templates, read_document
 from pulseweir.ingest.device_mapping.located_json import LocatedJsonError, Node, from_plain
 from pulseweir.ingest.device_mapping.templates import Measurement, Template
+from pulseweir.ingest.device_mapping.tiers import Tiers, tiers_of
 
 MEASUREMENT_LIMIT = 10_000
 
@@ -37,6 +38,7 @@ class DeviceMapping:
     """
 
     templates: tuple[Template, ...]
+    _tiers: list[Tiers] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
     def load(cls, source: Path | str | Mapping[str, object], *, compatibility: Compatibility = "strict") -> Self:
@@ -86,6 +88,14 @@ class DeviceMapping:
                 "The message envelope is not a JSON object. Wrap the body in Body, Properties, SystemProperties.",
                 reason="wrong-shape",
             )
+        return normalize_one(self.tiers, self.interpret, envelope)
+
+    def interpret(self, envelope: dict[str, object]) -> list[Measurement]:
+        """What `normalize` does, by evaluating every expression one by one: slow, and the measure of all tiers.
+
+        Raises:
+            MessageError: As `normalize`.
+        """
         budget = Budget()
         measurements: list[Measurement] = []
         for template in self.templates:
@@ -106,6 +116,7 @@ class DeviceMapping:
         system_properties: Sequence[str | None] | None = None,
         nesting_limit: int = 64,
         body_limit_bytes: int = 262_144,
+        tier: Tier = "auto",
     ) -> Normalized:
         """Every measurement of many messages as a table, and a table of those that are refused.
 
@@ -117,9 +128,17 @@ class DeviceMapping:
             system_properties: System properties, likewise.
             nesting_limit: Bodies nested deeper are refused.
             body_limit_bytes: Larger bodies are refused.
+            tier: Where to start, to compare the tiers; all of them make the same tables.
         """
-        limits = (nesting_limit, body_limit_bytes)
-        return interpret_batch(self.normalize, bodies, (properties, system_properties), limits)
+        messages = Messages(bodies, properties, system_properties, nesting_limit, body_limit_bytes)
+        return normalize_messages(self.tiers, self.interpret, messages, tier)
+
+    @property
+    def tiers(self) -> Tiers:
+        """What is compiled of the mapping, from its first message on."""
+        if not self._tiers:
+            self._tiers.append(tiers_of(self.templates))
+        return self._tiers[0]
 
     def expressions(self) -> list[tuple[Template, str, Expression]]:
         """Every expression of the mapping as (template, field, expression)."""
@@ -127,7 +146,5 @@ class DeviceMapping:
         for template in self.templates:
             if template.type_match is not None:
                 found.append((template, "TypeMatchExpression", template.type_match))
-            found += [
-                (template, field.label, expression) for field in template.fields for expression in field.expressions
-            ]
+            found += [(template, each.label, expression) for each in template.fields for expression in each.expressions]
         return found

@@ -216,8 +216,8 @@ def _order_test(accept: Callable[[int], bool]) -> Test:
 
 def _equality_test(accept: Callable[[object, object], bool]) -> Test:
     def test(left: object, right: object, budget: Budget) -> bool:
-        if isinstance(left, str):
-            budget.spend(text_steps(left))
+        if isinstance(left, str) and isinstance(right, str):
+            budget.spend(min(text_steps(left), text_steps(right)))
         return accept(left, right)
 
     return test

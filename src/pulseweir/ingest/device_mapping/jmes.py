@@ -7,12 +7,13 @@ from typing import Any
 import jmespath
 from jmespath import exceptions, visitor
 
-from pulseweir.ingest.device_mapping.budget import LIST_LIMIT, QUERY_STEPS, Budget, text_steps, tree_steps
+from pulseweir.ingest.device_mapping.budget import LIST_LIMIT, QUERY_STEPS, SLICE_SHIFT, Budget, text_steps, tree_steps
 from pulseweir.ingest.device_mapping.jmespath_functions import DialectFunctions
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault
 
 Tree = dict[str, Any]
 _EQUALITIES = frozenset({"eq", "ne"})
+QueryError = exceptions.JMESPathError
 _PROJECTIONS = frozenset({"projection", "value_projection", "filter_projection"})
 
 
@@ -140,6 +141,22 @@ class _Interpreter(visitor.TreeInterpreter):  # type: ignore[misc]
             raise ExpressionFault(f"The expression makes a list longer than {LIST_LIMIT}.", "limit-exceeded")
         return result
 
+    def visit_flatten(self, node: Tree, value: object) -> object:
+        base = self.visit(node["children"][0], value)
+        if not isinstance(base, list):
+            return None
+        merged: list[object] = []
+        for element in base:
+            parts = element if isinstance(element, list) else [element]
+            self._budget.spend(1 + len(parts))
+            merged += parts
+        return merged
+
+    def visit_slice(self, node: Tree, value: object) -> object:
+        if isinstance(value, list):
+            self._budget.spend(len(value) >> SLICE_SHIFT)
+        return super().visit_slice(node, value)
+
     def visit_comparator(self, node: Tree, value: object) -> object:
         left, right = node["children"]
         return compare(node["value"], self.visit(left, value), self.visit(right, value), self._budget)
@@ -157,7 +174,7 @@ def compare(operator: str, left: object, right: object, budget: Budget) -> objec
             # Two values may each hold one part many times over: comparing them can take longer than making them.
             tree_steps(left, budget)
         elif isinstance(left, str):
-            budget.spend(text_steps(left))
+            budget.spend(min(text_steps(left), text_steps(right)))
     if operator not in _EQUALITIES and not (_is_orderable(left) and _is_orderable(right)):
         return None
     return visitor.TreeInterpreter.COMPARATOR_FUNC[operator](left, right)

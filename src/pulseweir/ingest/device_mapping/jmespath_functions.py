@@ -15,7 +15,7 @@ from pulseweir.ingest.device_mapping.tokens import ExpressionFault, Instant, che
 _RANGE = 2**64
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 _NUMBERS = "Integer|Float"
-_CALL_STEPS = 20
+CALL_STEPS = 20
 _SORTING = frozenset({"sort", "sort_by", "min_by", "max_by"})
 _READING = frozenset({"sort", "sort_by", "min_by", "max_by", "min", "max", "join", "contains"})
 _WALKING = frozenset({"to_string", "contains"})
@@ -89,6 +89,37 @@ def _power(left: object, right: object) -> int | float:
     return result
 
 
+def _add(left: object, right: object) -> int | float:
+    return _arithmetic("add", lambda first, second: first + second, left, right)
+
+
+def _subtract(left: object, right: object) -> int | float:
+    return _arithmetic("subtract", lambda first, second: first - second, left, right)
+
+
+def _multiply(left: object, right: object) -> int | float:
+    return _arithmetic("multiply", lambda first, second: first * second, left, right)
+
+
+def _from_unix_timestamp(seconds: object) -> Instant:
+    return _instant("fromUnixTimestamp", seconds, 1_000_000)
+
+
+def _from_unix_timestamp_ms(milliseconds: object) -> Instant:
+    return _instant("fromUnixTimestampMs", milliseconds, 1_000)
+
+
+NUMERIC: dict[str, Callable[..., object]] = {
+    "add": _add,
+    "subtract": _subtract,
+    "multiply": _multiply,
+    "divide": _divide,
+    "pow": _power,
+    "fromUnixTimestamp": _from_unix_timestamp,
+    "fromUnixTimestampMs": _from_unix_timestamp_ms,
+}
+
+
 class DialectFunctions(functions.Functions):  # type: ignore[misc]
     """The standard functions and the eight additional ones, within a budget."""
 
@@ -107,15 +138,15 @@ class DialectFunctions(functions.Functions):  # type: ignore[misc]
 
     @functions.signature(_ANY_TYPE, _ANY_TYPE)  # type: ignore[untyped-decorator]
     def _func_add(self, left: object, right: object) -> int | float:
-        return _arithmetic("add", lambda first, second: first + second, left, right)
+        return _add(left, right)
 
     @functions.signature(_ANY_TYPE, _ANY_TYPE)  # type: ignore[untyped-decorator]
     def _func_subtract(self, left: object, right: object) -> int | float:
-        return _arithmetic("subtract", lambda first, second: first - second, left, right)
+        return _subtract(left, right)
 
     @functions.signature(_ANY_TYPE, _ANY_TYPE)  # type: ignore[untyped-decorator]
     def _func_multiply(self, left: object, right: object) -> int | float:
-        return _arithmetic("multiply", lambda first, second: first * second, left, right)
+        return _multiply(left, right)
 
     @functions.signature(_ANY_TYPE, _ANY_TYPE)  # type: ignore[untyped-decorator]
     def _func_divide(self, left: object, right: object) -> int | float:
@@ -136,16 +167,16 @@ class DialectFunctions(functions.Functions):  # type: ignore[misc]
 
     @functions.signature(_ANY_TYPE)  # type: ignore[untyped-decorator]
     def _func_fromUnixTimestamp(self, seconds: object) -> Instant:  # noqa: N802
-        return _instant("fromUnixTimestamp", seconds, 1_000_000)
+        return _from_unix_timestamp(seconds)
 
     @functions.signature(_ANY_TYPE)  # type: ignore[untyped-decorator]
     def _func_fromUnixTimestampMs(self, milliseconds: object) -> Instant:  # noqa: N802
-        return _instant("fromUnixTimestampMs", milliseconds, 1_000)
+        return _from_unix_timestamp_ms(milliseconds)
 
 
 def _pay(function: str, arguments: list[object], budget: Budget) -> None:
     """Take away what a call costs before it is made: texts and lists may be long, and hold one part many times."""
-    budget.spend(_CALL_STEPS)
+    budget.spend(CALL_STEPS)
     for argument in arguments:
         if isinstance(argument, str):
             budget.spend(text_steps(argument))

@@ -74,7 +74,7 @@ def _chain(names: tuple[str, ...]) -> Callable[[object], Tokens]:
 
 
 def _path(steps: tuple[Step, ...]) -> Walk:
-    walks = [_step(step) for step in steps]
+    walks = [compile_step(step) for step in steps]
 
     def walk(root: object, start: Tokens, budget: Budget) -> Tokens:
         tokens = start
@@ -89,7 +89,8 @@ def _path(steps: tuple[Step, ...]) -> Walk:
     return walk
 
 
-def _step(step: Step) -> Walk:
+def compile_step(step: Step) -> Walk:
+    """One step of a path: from root, tokens and budget to the next tokens."""
     if isinstance(step, Root):
         return lambda root, tokens, budget: [root]
     if isinstance(step, Members):

@@ -139,12 +139,20 @@ def render(token: object) -> str:
     if isinstance(token, bool):
         return "True" if token else "False"
     if isinstance(token, int):
-        return str(token)
+        return _render_integer(token)
     if isinstance(token, float):
         return _render_float(token)
     if isinstance(token, Instant):
         return instant_text(token.microseconds)
     raise ExpressionFault("An object or array cannot become a value.", "not-convertible")
+
+
+def _render_integer(number: int) -> str:
+    try:
+        return str(number)
+    except ValueError:
+        # The interpreter of Python refuses more than 4300 digits: their time grows with the square.
+        raise ExpressionFault("An integer has too many digits to become a value.", "not-convertible") from None
 
 
 def _render_float(number: float) -> str:

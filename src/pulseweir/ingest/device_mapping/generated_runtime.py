@@ -1,0 +1,148 @@
+"""Step 4: what generated source calls. Pure.
+
+Generated source decides only what is plain. Whatever it leaves undecided, the interpreter decides: `Undecided` is
+raised, and everything of that message is forgotten.
+"""
+
+from typing import Final
+
+from pulseweir.ingest.device_mapping.budget import LIST_LIMIT, VISIT_STEPS
+from pulseweir.ingest.device_mapping.jmes import QueryError
+from pulseweir.ingest.device_mapping.tokens import ExpressionFault, Instant, render
+
+FAST_STEPS: Final = 200_000  # the interpreter's budget is larger: what takes more is left to it
+TEXT_STEPS: Final = 100_000  # what texts may cost beyond; together they stay within the interpreter's budget
+MISSING: Final = object()
+EMPTY: Final[dict[str, object]] = {}
+_CONTAINERS = frozenset({dict, list})
+
+
+class Undecided(Exception):  # noqa: N818 - not an error: the interpreter decides
+    """Generated source leaves this message to the interpreter."""
+
+
+LEFT_TO_THE_INTERPRETER: Final = (
+    Undecided,
+    ExpressionFault,
+    QueryError,
+    ArithmeticError,
+    TypeError,
+    ValueError,
+    RecursionError,
+)
+
+
+def walk(envelope: dict[str, object]) -> tuple[list[dict[str, object]], int]:
+    """Every object of a message in document order, and what the interpreter pays for finding them once."""
+    found: list[dict[str, object]] = []
+    stack: list[object] = [envelope]
+    cost = 0
+    while stack:
+        value = stack.pop()
+        if type(value) is dict:
+            found.append(value)
+            children: list[object] = [child for child in value.values() if type(child) is dict or type(child) is list]
+        elif _CONTAINERS.isdisjoint(map(type, value)):  # type: ignore[call-overload]
+            cost += VISIT_STEPS + (len(value) >> 3)  # type: ignore[arg-type]
+            continue
+        else:
+            children = [child for child in value if type(child) is dict or type(child) is list]  # type: ignore[attr-defined]
+        cost += VISIT_STEPS + len(value)  # type: ignore[arg-type]
+        if children:
+            children.reverse()
+            stack += children
+        if cost > FAST_STEPS:
+            raise Undecided
+    return found, cost
+
+
+def required_text(token: object) -> str:
+    """The text of a field that must have one.
+
+    Raises:
+        Undecided: It has none, or a blank one.
+    """
+    if token is None:
+        raise Undecided
+    text = render(token)
+    if not text.strip():
+        raise Undecided
+    return text
+
+
+def optional_text(token: object) -> str | None:
+    """The text of a field that may have none."""
+    try:
+        return None if token is None else render(token)
+    except ExpressionFault:
+        return None
+
+
+def required_value(token: object) -> object:
+    """A value that must be there: a number as it is, anything else as text."""
+    return token if type(token) is float or type(token) is int else required_text(token)
+
+
+def optional_value(token: object) -> object:
+    """A value that may be missing, likewise."""
+    return token if type(token) is float or type(token) is int else optional_text(token)
+
+
+def moment(token: object) -> int:
+    """The microseconds of an instant that a function made.
+
+    Raises:
+        Undecided: The token is neither an instant nor a text.
+    """
+    if type(token) is Instant:
+        return token.microseconds
+    raise Undecided
+
+
+def is_false(value: object) -> bool:
+    """Whether JMESPath counts a value as false."""
+    return value is None or value is False or value in ("", [], {})
+
+
+def flatten(value: object) -> list[object] | None:
+    """The elements of an array, those of its arrays one by one; None of anything else.
+
+    Raises:
+        Undecided: There are too many.
+    """
+    if type(value) is not list:
+        return None
+    merged: list[object] = []
+    for element in value:
+        if type(element) is list:
+            merged += element
+        else:
+            merged.append(element)
+        if len(merged) > LIST_LIMIT:
+            raise Undecided
+    return merged
+
+
+def small_integer(number: int) -> int | str:
+    """An integer of 64 bits as it is, a larger one as text.
+
+    Raises:
+        ExpressionFault: It has too many digits for that.
+    """
+    return number if -(2**63) <= number < 2**63 else render(number)
+
+
+FOR_SOURCE: Final = (
+    "EMPTY",
+    "MISSING",
+    "Undecided",
+    "flatten",
+    "is_false",
+    "moment",
+    "optional_text",
+    "optional_value",
+    "required_text",
+    "required_value",
+    "small_integer",
+    "walk",
+)
