@@ -25,18 +25,12 @@ class Batch:
         properties: Of the messages, by path; a path may be missing where no message has any.
     """
 
-    def __init__(self, objects: Objects, *, booleans: bool) -> None:
-        """Take what was decoded.
-
-        Args:
-            objects: Of the bodies.
-            booleans: Whether a body may hold a boolean.
-        """
+    def __init__(self, objects: Objects) -> None:
+        """Take the objects of the bodies."""
         self.doubtful = objects.none.copy()
         self.steps: Counts = np.zeros(objects.count, np.int64)
         self.properties: dict[Path, list[Members]] = {}
         self._objects = objects
-        self._booleans = booleans
         self._values: dict[Path, list[object]] = {}
         self._columns: dict[tuple[Path, ...], Column] = {}
 
@@ -48,8 +42,7 @@ class Batch:
             for path in sources[1:]:
                 pairs = zip(values, self.values(path), strict=True)
                 values = [second if first is None or first is UNSET else first for first, second in pairs]
-            booleans = self._booleans or any(path[:1] != BODY for path in sources)
-            found = self._columns[sources] = Column(values, booleans=booleans)
+            found = self._columns[sources] = Column(values)
         return found
 
     def values(self, path: Path) -> list[object]:

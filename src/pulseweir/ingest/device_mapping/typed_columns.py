@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import compress
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,24 +28,20 @@ class Column:
         places: Row of `texts` and `numbers` by message; meaningless where it is not filled.
     """
 
-    def __init__(self, values: Sequence[object], *, booleans: bool) -> None:
+    def __init__(self, values: Sequence[object]) -> None:
         """Take the values.
 
         Args:
             values: By message; UNSET for none.
-            booleans: Whether a boolean may be among them.
         """
         self.filled: Flags = np.ones(len(values), np.bool_)
         self.places: Places = np.arange(len(values), dtype=np.int64)
         self._values = values
         self._strings: pa.StringArray | None = None
         self._numbers: np.ndarray | None = None
-        kind = type(values[0]) if values else str
-        if kind is str:
+        if values and type(values[0]) is str:
             self._strings = _strings(values)
-        elif kind in {int, float} and not booleans:
-            self._numbers = _numbers(values)
-        if self._strings is None and self._numbers is None:
+        if self._strings is None:
             self._settle()
 
     def _settle(self) -> None:
@@ -93,7 +90,10 @@ class Column:
         """Messages whose value has no text, or one of nothing but white space."""
         if self._numbers is not None:
             return ~self.filled
-        return self._failing([text is None or not text.strip() for text in self.texts.to_pylist()])
+        texts: Sequence[Any] = self.texts.to_pylist() if self._strings is None else self._values
+        if None not in texts and all(map(str.strip, texts)):
+            return ~self.filled
+        return self._failing([text is None or not text.strip() for text in texts])
 
     @cached_property
     def told(self) -> Flags:
@@ -130,7 +130,7 @@ def _strings(values: Sequence[object]) -> pa.StringArray | None:
 
 
 def _numbers(values: Sequence[object]) -> np.ndarray | None:
-    """The values as 64-bit integers or floats; None when they are neither, booleans excluded by the caller."""
+    """The values, integers and floats, as 64-bit ones; None when one does not fit."""
     try:
         numbers = np.array(values)
     except (OverflowError, ValueError):

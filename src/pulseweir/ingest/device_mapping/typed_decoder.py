@@ -141,8 +141,8 @@ class TypedPlan:
     def _batch(self, structs: list[object], bodies: Sequence[bytes], nesting_limit: int) -> Batch:
         joined = joined_bodies(bodies)
         objects = Objects(self._shape, structs)
-        batch = Batch(objects, booleans=b"true" in joined or b"false" in joined)
-        batch.doubtful |= np.array([len(body) for body in bodies]) > self._size_limit
+        batch = Batch(objects)
+        batch.doubtful |= np.array(list(map(len, bodies))) > self._size_limit
         scanned = partial(self._scanned, batch)
         batch.doubtful |= doubtful_bodies(bodies, joined, objects.counts(), scanned, nesting_limit)
         return batch

@@ -13,8 +13,10 @@ from pulseweir.ingest.device_mapping.typed_objects import Counts, Flags
 
 # So many objects may a body have beyond those that the templates read.
 SPARE_OBJECTS = 4
-# A number overflows by its exponent, which then has three digits, or by more than 200 digits in a row.
-_STRIDE = 64
+# A number overflows by its exponent, which then has three digits, or by more than 200 digits in a row: eight samples
+# in a row, a stride apart, are digits then.
+_STRIDE = 16
+_DOUBLINGS = (1, 2, 4)
 _EXPONENT_DIGITS = 3
 _END = b"\n" * 8
 
@@ -96,9 +98,10 @@ def _huge_numbers(bodies: Sequence[bytes], letters: np.ndarray[tuple[int], np.dt
         is_signed = (letters[at + 1] == ord("+")) | (letters[at + 1] == ord("-"))
         first = at + 1 + is_signed
         at = at[np.logical_and.reduce([is_digit[first + step] for step in range(_EXPONENT_DIGITS)])]
-    sampled = is_digit[::_STRIDE]
-    runs = np.flatnonzero(sampled[:-2] & sampled[1:-1] & sampled[2:]) * _STRIDE
-    suspicious = np.concatenate([at, runs])
+    run = is_digit[::_STRIDE]
+    for step in _DOUBLINGS:
+        run = run[:-step] & run[step:]
+    suspicious = np.concatenate([at, np.flatnonzero(run) * _STRIDE])
     if not suspicious.size:
         return []
     ends = np.cumsum([len(body) + 1 for body in bodies])
