@@ -13,7 +13,8 @@ import pytest
 
 from pulseweir.ingest.device_mapping.loader import Compatibility
 from pulseweir.ingest.device_mapping.tokens import parse_instant
-from pulseweir.mapping import DeviceMapping, FhirMapping, Measurement, check
+from pulseweir.mapping import DeviceMapping, FhirMapping, Measurement
+from pulseweir.operations.mapping_files import lint_files
 
 Json = dict[str, Any]
 IOMT = "iomt_fhir/sample/templates"
@@ -190,11 +191,29 @@ def wanted_values(fhir: FhirMapping, type_name: str, properties: Json) -> dict[s
     return wanted
 
 
-def test_diastolic_pressure_coded_as_heart_rate_is_told(test_data: Path) -> None:
-    folder = test_data / "devices" / "iomt_fhir" / "sample" / "templates" / "basic"
+@each_pair
+def test_diastolic_pressure_coded_as_heart_rate_is_told_with_the_right_code(pair: str, test_data: Path) -> None:
+    fhir_file = test_data / "devices" / PAIRS[pair][1] / "fhirmapping.json"
 
-    findings = check(DeviceMapping.load(folder / "devicecontent.json"), FhirMapping.load(folder / "fhirmapping.json"))
+    errors = [one for one in lint_files(None, fhir_file) if one.severity == "error"]
 
-    assert [(one.rule, one.place) for one in findings if one.severity == "error"] == [
-        ("code-display", "bloodpressure.diastolic")
-    ]
+    if pair == "google-fit":
+        assert errors == []
+        return
+    [wrong] = errors
+    assert (wrong.rule, wrong.place) == ("code-display", "bloodpressure.diastolic")
+    assert "8867-4 means Heart rate" in wrong.message
+    assert "8462-4" in wrong.remedy
+    assert "8867-4" in fhir_file.read_text(encoding="utf-8-sig").splitlines()[wrong.line - 1]
+
+
+@each_pair
+def test_a_sample_pair_names_the_same_types_and_values(pair: str, test_data: Path) -> None:
+    device_folder, fhir_folder, _ = PAIRS[pair]
+
+    found = lint_files(
+        test_data / "devices" / device_folder / "devicecontent.json",
+        test_data / "devices" / fhir_folder / "fhirmapping.json",
+    )
+
+    assert {one.rule for one in found if one.severity != "info"} <= {"code-display", "missing-unit"}

@@ -21,6 +21,20 @@ from pulseweir.ingest.device_mapping.tiers import Tiers, tiers_of
 MEASUREMENT_LIMIT = 10_000
 
 
+def file_text(path: Path) -> str:
+    """The text of a mapping file.
+
+    Raises:
+        MappingError: It is not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        faults = Faults()
+        faults.add(None, "document", f"is not UTF-8 at byte {cause.start + 1}.", "Save it as UTF-8.")
+        raise MappingError(path.name, faults.found) from None
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceMapping:
     """A device mapping, compiled.
@@ -54,8 +68,7 @@ class DeviceMapping:
             except LocatedJsonError as cause:
                 faults.add(None, "document", cause.problem, "Flatten it.")
                 raise MappingError("device mapping", faults.found) from None
-        text = Path(source).read_text(encoding="utf-8")
-        return cls.loads(text, source=Path(source).name, compatibility=compatibility)
+        return cls.loads(file_text(Path(source)), source=Path(source).name, compatibility=compatibility)
 
     @classmethod
     def loads(cls, text: str, *, source: str = "device mapping", compatibility: Compatibility = "strict") -> Self:

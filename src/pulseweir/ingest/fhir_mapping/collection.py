@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from pulseweir.errors import MappingError, MessageError
+from pulseweir.ingest.device_mapping.collection import file_text
 from pulseweir.ingest.device_mapping.loader import Compatibility, Faults, read_collection, read_document
 from pulseweir.ingest.device_mapping.located_json import LocatedJsonError, Node, from_plain
 from pulseweir.ingest.fhir_mapping.observations import Subject, merged_observation, new_observation
@@ -55,7 +56,7 @@ class FhirMapping:
             except LocatedJsonError as cause:
                 faults.add(None, "document", cause.problem, "Flatten it.")
                 raise MappingError("FHIR mapping", faults.found) from None
-        return cls.loads(Path(source).read_text(encoding="utf-8"), source=Path(source).name)
+        return cls.loads(file_text(Path(source)), source=Path(source).name)
 
     @classmethod
     def loads(cls, text: str, *, source: str = "FHIR mapping") -> Self:
