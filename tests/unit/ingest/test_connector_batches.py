@@ -99,12 +99,14 @@ async def test_identity_is_asked_with_the_patient_and_encounter_of_the_message_o
     identity = Answering({})
     house = House(FhirClient("http://store/fhir"), identity)
     site(house)
-    body = [reading(presence=True, patient="p-9", encounter="e-9"), reading(presence=True)]
+    named = [{"patient": "p-9", "encounter": "e-9"}, {"patient": "p-8", "encounter": "e-9"}, {}, {}]
+    body = [reading(presence=True, **names) for names in named]
 
     await house.handle(message(body, kind=""))
 
     assert identity.asked == [
         Question("monitor-1", MEASURED, "e-9", "p-9"),
+        Question("monitor-1", MEASURED, "e-9", "p-8"),
         Question("monitor-1", MEASURED, None, None),
     ]
     await house.fhir.close()
@@ -125,6 +127,20 @@ async def test_what_waiting_does_not_heal_goes_to_quarantine_at_once(word: str) 
     assert [item.reason for item in handled.outcome.parked] == ["patient-unknown"]
     assert [row["device_id"] for row in published(handled)] == ["monitor-1"]
     assert handled.outcome.tallies == {}
+    await house.fhir.close()
+
+
+async def test_siblings_go_on_once_while_their_message_waits() -> None:
+    house = House(FhirClient("http://store/fhir"), Answering({"monitor-8": "patient-unknown"}))
+    site(house)
+    body = [reading(presence=True), reading(presence=True) | {"device": "monitor-8"}]
+
+    first = await house.handle(message(body, kind=""))
+    second = await house.try_again(first)
+
+    assert len(published(first)) == 1
+    assert published(second) == []
+    assert len(second.outcome.parked) == 1
     await house.fhir.close()
 
 
