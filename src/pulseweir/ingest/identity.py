@@ -145,8 +145,7 @@ class Identity:
         """
         asked = list(dict.fromkeys(questions))
         moment = Moment(self._monotonic(), self._clock(), self._changes())
-        devices = await self._known(asked, moment)
-        answers = {question: _worn(question, devices[question.device_id]) for question in asked}
+        devices, answers = await self._answered(asked, moment)
         if self._settings.mode == "Create":
             await self._make(answers, devices, moment)
         await self._compare_patients(answers, moment)
@@ -159,33 +158,47 @@ class Identity:
 
     # Devices
 
-    async def _known(self, asked: Sequence[Question], moment: Moment) -> dict[str, KnownDevice]:
-        """Every device of the questions, asked anew where memory will not do for one of its instants."""
+    async def _answered(
+        self, asked: Sequence[Question], moment: Moment
+    ) -> tuple[dict[str, KnownDevice], dict[Question, Association]]:
+        """The devices and who wore them, asked anew where memory will not do for one of a device's instants."""
         known: dict[str, KnownDevice] = {}
+        answers: dict[Question, Association] = {}
         wanted: dict[str, None] = {}
+        ages: dict[str, float | None] = {}
         for question in asked:
-            device = self._devices.get(question.device_id)
-            if device is None or not self._still_holds(device, question.occurred_at_microseconds, moment):
-                wanted[question.device_id] = None
-            else:
-                known[question.device_id] = device
+            device_id = question.device_id
+            if device_id not in ages:
+                ages[device_id] = self._age(device_id, moment)
+            age = ages[device_id]
+            if age is None:
+                wanted[device_id] = None
+                continue
+            device = known[device_id] = self._devices[device_id]
+            answers[question] = answer = _worn(question, device)
+            if not self._still_holds(device, question.occurred_at_microseconds, answer, age):
+                wanted[device_id] = None
         if wanted:
             found = await self._search.devices(list(wanted), moment)
-            known |= found
             for device_id, device in found.items():
+                known[device_id] = device
                 self._remember(device_id, device)
-        return known
+            answers |= {one: _worn(one, found[one.device_id]) for one in asked if one.device_id in found}
+        return known, answers
 
-    def _still_holds(self, device: KnownDevice, occurred_at: int, moment: Moment) -> bool:
-        if device.generation != moment.generation:
-            return False
+    def _age(self, device_id: str, moment: Moment) -> float | None:
+        """Seconds since a device was asked for; None when it must be asked for again, whatever the instant."""
+        device = self._devices.get(device_id)
+        if device is None or device.generation != moment.generation:
+            return None
         age = moment.monotonic - device.asked_at
-        if age >= self._settings.cache_seconds:
-            return False
-        if wearer(device, occurred_at) is None:
+        return age if age < self._settings.cache_seconds else None
+
+    def _still_holds(self, device: KnownDevice, occurred_at: int, answer: Association, age: float) -> bool:
+        if answer.missing is not None:
             return age < self._settings.unknown_cache_seconds
         # Of what came after the asking, only one who is told of every change may speak from memory.
-        return moment.generation is not None or occurred_at < device.asked_on + self._ahead
+        return device.generation is not None or occurred_at < device.asked_on + self._ahead
 
     def _remember(self, device_id: str, device: KnownDevice) -> None:
         self._devices.pop(device_id, None)
