@@ -219,6 +219,73 @@ def test_a_message_that_cannot_be_read_is_told_without_its_content(tmp_path: Pat
     assert "secret" not in answer.stderr
 
 
+def test_several_messages_are_given_by_one_option_and_by_more_paths() -> None:
+    message = str(OXIMETER / "message.json")
+
+    answer = call("mapping", "test", *MAPPINGS, "--message", message, message, "--message", message, "--json")
+
+    assert answer.exit_code == 0
+    assert [one["message"] for one in decoded(answer)] == [message] * 3
+
+
+def test_what_is_rejected_ends_with_findings(tmp_path: Path) -> None:
+    (tmp_path / "message.json").write_text('{"spo2": 93}')
+
+    for command in ("test", "explain", "lint"):
+        assert call("mapping", command, *MAPPINGS, "--message", str(tmp_path / "message.json")).exit_code == 1
+
+
+def test_an_explanation_needs_no_fhir_mapping_and_shows_no_value(tmp_path: Path) -> None:
+    (tmp_path / "message.json").write_text('{"Device": "secret-1", "SpO2": 93}')
+
+    answer = call("mapping", "explain", *MAPPINGS[:2], "--message", str(tmp_path / "message.json"))
+    told = call("mapping", "explain", *MAPPINGS[:2], str(tmp_path / "message.json"), "--json")
+
+    assert answer.exit_code == told.exit_code == 1
+    assert "Body.SpO2 exists" in answer.stdout
+    assert "secret-1" not in answer.stdout + told.stdout
+    assert decoded(told)[0]["outcome"] == "unmatched"
+
+
+def test_valid_mappings_are_valid_alone_and_together() -> None:
+    assert call("mapping", "check", *MAPPINGS).stdout == "Valid.\n"
+    assert decoded(call("mapping", "check", *MAPPINGS[2:], "--json")) == []
+    assert call("mapping", "lint", *MAPPINGS, "--message", str(OXIMETER / "message.json")).exit_code == 0
+    assert call("mapping", "check").exit_code == 2
+
+
+def test_a_faulty_mapping_is_told_with_its_places(tmp_path: Path) -> None:
+    (tmp_path / "device.json").write_text('{"templateType": "CollectionContent",\n "template": 1}')
+    (tmp_path / "fhir.json").write_bytes(b"\xff")
+
+    answer = call(
+        "mapping",
+        "check",
+        "--device-mapping",
+        str(tmp_path / "device.json"),
+        "--fhir-mapping",
+        str(tmp_path / "fhir.json"),
+    )
+
+    assert answer.exit_code == 1
+    assert answer.stdout.startswith("device.json:2:14: error [not-loadable] template: is not an array.")
+    assert "fhir.json: error [not-loadable] document: The file is not UTF-8" in answer.stdout
+
+
+def test_a_difference_between_two_versions_ends_with_findings() -> None:
+    other = str(catalog_directory() / "thermometer" / "device_mapping.json")
+    message = ("--message", str(OXIMETER / "message.json"))
+
+    same = call("mapping", "diff", *MAPPINGS, *MAPPINGS[:2], *message)
+    different = call("mapping", "diff", *MAPPINGS, "--device-mapping", other, *message, "--json")
+
+    assert (same.exit_code, same.stdout) == (0, "No difference.\n")
+    assert different.exit_code == 1
+    assert {one["kind"] for one in decoded(different)} == {"removed", "added"}
+    assert call("mapping", "diff", *MAPPINGS, *message).exit_code == 2
+    assert call("mapping", "diff", *MAPPINGS, *MAPPINGS[:2]).exit_code == 2
+
+
 def test_a_mapping_file_that_is_absent_is_told_in_one_line() -> None:
     answer = call("mapping", "check", "--device-mapping", "absent.json", *MAPPINGS[2:], "--json")
 

@@ -150,13 +150,14 @@ class _Trace:
     def closest(
         self, tied: list[tuple[list[Comparison], object]], place: tuple[Segments, int]
     ) -> tuple[list[Comparison], Stop]:
-        """Of candidates that lack equally many tests, the one that has a name most like what is asked for."""
-        stops = [(leaves, self.failed_test(leaves[0], one, place), one) for leaves, one in tied[:_TIED_LIMIT]]
-        for leaves, stop, one in stops:
-            location = path_text(self.location(one, place[0]))
-            if stop.nearest is not None and stop.nearest.rpartition(".")[0] == location:
-                return leaves, stop
-        return stops[0][:2]
+        """Of candidates that lack equally many tests, the one on which the first of them comes furthest."""
+        rated: list[tuple[int, bool, int, Stop]] = []
+        for at, (leaves, one) in enumerate(tied[:_TIED_LIMIT]):
+            stop = self.failed_test(leaves[0], one, place)
+            is_beside = (stop.nearest or "").rpartition(".")[0] == path_text(self.location(one, place[0]))
+            rated.append((stop.distance, stop.nearest is None or not is_beside, at, stop))
+        _, _, best, stop = min(rated, key=lambda one: one[:3])
+        return tied[best][0], stop
 
     def blame(self, condition: Condition, candidate: object) -> tuple[int, list[Comparison]]:
         """How many tests are missing for a condition to hold, and which."""
@@ -177,9 +178,9 @@ class _Trace:
         if isinstance(test.left, Path) and depth < _NESTING_LIMIT:
             stop = self.stop(test.left.steps, candidate, location, depth + 1)
             if stop is not None:
-                return Stop(shown, stop.because, stop.nearest, stop.hints)
+                return replace(stop, expression=shown)
             left = compile_expression(steps_text(test.left.steps), "JsonPath").matches(candidate)
-            return Stop(shown, f"{steps_text(test.left.steps, '@')} is {self._compared(left[0], test)}")
+            return Stop(shown, f"{steps_text(test.left.steps, '@')} is {self._compared(left[0], test)}", distance=0)
         return Stop(shown, f"the test is not true of {describe(candidate)}.")
 
     def _compared(self, left: object, test: Comparison) -> str:

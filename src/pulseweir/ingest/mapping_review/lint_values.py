@@ -93,7 +93,8 @@ def _value(part: Part, text: str) -> Iterator[Finding]:
         return
     if "E" in number_text.upper() and value.value_type == "Quantity":
         message = "A number is rendered with an exponent. The house reads it; the predecessor refuses it."
-        yield found("scientific-number", part.place, message, "Scale it in the device mapping.")
+        remedy, member = "Scale it in the device mapping.", f"{part.member}.value"
+        yield found("scientific-number", part.place, message, remedy, mapping="fhir", member=member)
     unit = written_unit(value.code) or written_unit(value.unit)
     if quantity is None or not quantity.units or quantity.lowest is None or quantity.highest is None:
         return
@@ -110,7 +111,7 @@ def _value(part: Part, text: str) -> Iterator[Finding]:
 
 def _guesses(code: str, quantity: Quantity) -> Iterable[str]:
     family = {"mg/dL": ("mmol/L",), "mmol/L": ("mg/dL",)}.get(code, ())
-    return (*(unit for unit in quantity.units if unit != code), *family)
+    return (*family, *(unit for unit in quantity.units if unit != code))
 
 
 def _is_plausible(number: float, code: str, quantity: Quantity) -> bool:
