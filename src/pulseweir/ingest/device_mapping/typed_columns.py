@@ -11,9 +11,8 @@ from msgspec import UNSET
 
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault, instant_of, number_of, render
 from pulseweir.ingest.device_mapping.typed_instants import Microseconds, instants_of
-from pulseweir.ingest.device_mapping.typed_objects import Flags
+from pulseweir.ingest.device_mapping.typed_objects import Flags, Places
 
-Places = np.ndarray[tuple[int], np.dtype[np.int64]]
 Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
 # Between these, Arrow writes a float as `render` does.
 _PLAIN_FROM = 1e-4
@@ -39,9 +38,12 @@ class Column:
         self._values = values
         self._strings: pa.StringArray | None = None
         self._numbers: np.ndarray | None = None
-        if values and type(values[0]) is str:
+        kind = type(values[0]) if values else str
+        if kind is str:
             self._strings = _strings(values)
-        if self._strings is None:
+        elif kind is int or kind is float:
+            self._numbers = _numbers(values, booleans=True)
+        if self._strings is None and self._numbers is None:
             self._settle()
 
     def _settle(self) -> None:
@@ -129,13 +131,20 @@ def _strings(values: Sequence[object]) -> pa.StringArray | None:
     return None if texts.null_count else texts
 
 
-def _numbers(values: Sequence[object]) -> np.ndarray | None:
-    """The values, integers and floats, as 64-bit ones; None when one does not fit."""
+def _numbers(values: Sequence[object], *, booleans: bool = False) -> np.ndarray | None:
+    """The values as 64-bit integers or floats; None when they are something else.
+
+    Args:
+        values: Not empty.
+        booleans: Whether one of them may be true or false, which would look like 1 or 0.
+    """
     try:
         numbers = np.array(values)
     except (OverflowError, ValueError):
         return None
-    return numbers if numbers.dtype.kind in "if" else None
+    if numbers.dtype.kind not in "if" or (booleans and ((numbers == 0) | (numbers == 1)).any()):
+        return None
+    return numbers
 
 
 def _rendered(value: object) -> str | None:

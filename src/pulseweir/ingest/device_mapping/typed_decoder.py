@@ -15,9 +15,9 @@ import pyarrow as pa
 from pulseweir.ingest.device_mapping.budget import STEP_LIMIT
 from pulseweir.ingest.device_mapping.templates import Template
 from pulseweir.ingest.device_mapping.typed_batch import Batch, decoded_properties
-from pulseweir.ingest.device_mapping.typed_columns import Column, Places
+from pulseweir.ingest.device_mapping.typed_columns import Column
 from pulseweir.ingest.device_mapping.typed_guards import SPARE_OBJECTS, doubtful_bodies, joined_bodies
-from pulseweir.ingest.device_mapping.typed_objects import Flags, Objects, decoded_bodies, inner_paths, shape_of
+from pulseweir.ingest.device_mapping.typed_objects import Flags, Objects, Places, decoded_bodies, inner_paths, shape_of
 from pulseweir.ingest.device_mapping.typed_paths import (
     BODY,
     ENVELOPE,

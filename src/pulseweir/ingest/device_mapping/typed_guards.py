@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from pulseweir.ingest.device_mapping.typed_objects import Counts, Flags
+from pulseweir.ingest.device_mapping.typed_objects import Counts, Flags, Places
 
 # So many objects may a body have beyond those that the templates read.
 SPARE_OBJECTS = 4
@@ -18,7 +18,10 @@ SPARE_OBJECTS = 4
 _STRIDE = 16
 _DOUBLINGS = (1, 2, 4)
 _EXPONENT_DIGITS = 3
-_END = b"\n" * 8
+_PIECE = 65_536
+_END = b"\n" * 256
+
+Letters = np.ndarray[tuple[int], np.dtype[np.uint8]]
 
 
 def joined_bodies(bodies: Sequence[bytes]) -> bytes:
@@ -46,12 +49,26 @@ def doubtful_bodies(
     doubtful: Flags = np.zeros(len(bodies), np.bool_)
     if not joined.isascii():
         doubtful |= np.array([not _is_text(body) for body in bodies], np.bool_)
-    for place in _huge_numbers(bodies, letters):
+    opened, exponents = _marks(letters)
+    for place in _suspicious_bodies(bodies, letters, exponents):
         doubtful[place] |= not _decodes(bodies[place])
-    opened = np.count_nonzero(letters == ord("{"))
     if opened != objects.sum() or objects.max() > nesting_limit or b"[" in joined:
         doubtful |= _hidden(bodies, objects, scanned, nesting_limit)
     return doubtful
+
+
+def _marks(letters: Letters) -> tuple[int, Places]:
+    """How many objects open in a text, and where an e follows a digit."""
+    opened = 0
+    found = []
+    # Pieces that stay in the processor's cache.
+    for start in range(0, len(letters) - 1, _PIECE):
+        piece = letters[start : start + _PIECE + 1]
+        opened += int(np.count_nonzero(piece[:-1] == ord("{")))
+        is_exponent = ((piece[1:] | np.uint8(0x20)) == ord("e")) & _is_digit(piece[:-1])
+        if is_exponent.any():
+            found.append(np.flatnonzero(is_exponent) + (start + 1))
+    return opened, np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
 def _hidden(
@@ -89,21 +106,24 @@ def _decodes(body: bytes) -> bool:
     return True
 
 
-def _huge_numbers(bodies: Sequence[bytes], letters: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> list[int]:
+def _suspicious_bodies(bodies: Sequence[bytes], letters: Letters, exponents: Places) -> list[int]:
     """The bodies that may hold a number too large to be one."""
-    is_digit = (letters - np.uint8(ord("0"))) < 10
-    is_exponent = (letters | np.uint8(0x20)) == ord("e")
-    at = np.flatnonzero(is_exponent[1:] & is_digit[:-1]) + 1
-    if at.size:
-        is_signed = (letters[at + 1] == ord("+")) | (letters[at + 1] == ord("-"))
-        first = at + 1 + is_signed
-        at = at[np.logical_and.reduce([is_digit[first + step] for step in range(_EXPONENT_DIGITS)])]
-    run = is_digit[::_STRIDE]
+    is_signed = (letters[exponents + 1] == ord("+")) | (letters[exponents + 1] == ord("-"))
+    first = exponents + 1 + is_signed
+    for step in range(_EXPONENT_DIGITS):
+        is_long = _is_digit(letters[first + step])
+        first, exponents = first[is_long], exponents[is_long]
+    run = _is_digit(letters[::_STRIDE])
     for step in _DOUBLINGS:
         run = run[:-step] & run[step:]
-    suspicious = np.concatenate([at, np.flatnonzero(run) * _STRIDE])
-    if not suspicious.size:
+    places = np.concatenate([exponents, np.flatnonzero(run) * _STRIDE])
+    if not places.size:
         return []
     ends = np.cumsum([len(body) + 1 for body in bodies])
-    places: list[int] = np.unique(np.searchsorted(ends, suspicious, side="right")).tolist()
-    return places
+    suspicious: list[int] = np.unique(np.searchsorted(ends, places, side="right")).tolist()
+    return suspicious
+
+
+def _is_digit(letters: Letters) -> Flags:
+    digits: Flags = (letters - np.uint8(ord("0"))) < 10
+    return digits

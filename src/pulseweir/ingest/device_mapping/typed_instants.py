@@ -32,7 +32,7 @@ def instants_of(texts: pa.StringArray) -> tuple[Microseconds, Flags]:
 def _of_one_length(texts: pa.StringArray, length: int) -> tuple[Microseconds, Flags]:
     if length in _LENGTHS and _is_laid_out(texts, length):
         try:
-            instants = texts.cast(_INSTANT).to_numpy(zero_copy_only=False).astype("datetime64[us]").view(np.int64)
+            instants = texts.cast(_INSTANT).view(pa.int64()).to_numpy()
         except pa.ArrowInvalid:
             pass
         else:

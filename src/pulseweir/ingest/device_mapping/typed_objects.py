@@ -7,7 +7,6 @@ scalar is expected, makes the decoding of that one body fail, which leaves it to
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -18,6 +17,7 @@ from pulseweir.ingest.device_mapping.typed_paths import BODY, Path, Unplannable
 
 Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
+Places = Counts
 Scalar = int | float | str | bool | None
 # No integer is both above and below zero: a body with such a member never decodes.
 _FORBIDDEN = Annotated[int, Meta(gt=0, lt=0)] | UnsetType
@@ -31,12 +31,12 @@ class Node:
     Attributes:
         struct: What it decodes to.
         empty: Stands in where a body does not have it.
-        fields: Struct field by member name.
+        members: By member name, a function from objects to what each has there.
     """
 
     struct: type[Any]
     empty: object
-    fields: dict[str, str]
+    members: dict[str, Callable[[list[Any]], list[object]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,9 @@ def _node(kinds: dict[str, object]) -> Node:
         rename={field: name for name, field in fields.items()},
         gc=False,
     )
-    return Node(struct, struct(), fields)
+    # Twice as quick as an attribute getter mapped over the objects; the field names are ours.
+    members = {name: eval(f"lambda objects: [each.{field} for each in objects]") for name, field in fields.items()}  # noqa: S307
+    return Node(struct, struct(), members)
 
 
 def decoded_bodies(shape: Shape, bodies: Sequence[bytes]) -> tuple[list[object], list[int]]:
@@ -133,8 +135,7 @@ class Objects:
 
     def values(self, path: Path) -> list[object]:
         """The member at a path of each message; UNSET where there is none."""
-        field = self._shape.nodes[path[:-1]].fields[path[-1]]
-        return list(map(attrgetter(field), self._list(path[:-1])))
+        return self._shape.nodes[path[:-1]].members[path[-1]](self._list(path[:-1]))
 
     def there(self, path: Path) -> Flags:
         """Which messages have the object at a path."""

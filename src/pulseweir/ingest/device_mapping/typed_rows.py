@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from pulseweir.ingest.device_mapping.batch_schema import NORMALIZED_SCHEMA
-from pulseweir.ingest.device_mapping.typed_columns import Column, Places
-from pulseweir.ingest.device_mapping.typed_objects import Flags
+from pulseweir.ingest.device_mapping.typed_columns import Column
+from pulseweir.ingest.device_mapping.typed_objects import Flags, Places
 from pulseweir.records.topics import INSTANT
 
 
@@ -59,68 +59,99 @@ def long_table(messages: Places, identities: Sequence[Identity], slots: Sequence
     """
     if not slots or not len(messages):
         return NORMALIZED_SCHEMA.empty_table()
-    row, slot = np.nonzero(np.column_stack([slot.filled for slot in slots]))
-    template = np.array([slot.template for slot in slots])[slot]
-    matched = np.column_stack([identity.matched for identity in identities])
-    instants, at = _gathered([identity.timestamp for identity in identities], row, template)
-    values, value_at = _gathered([slot.value for slot in slots], row, slot)
-
-    def coded(columns: Sequence[Column | None]) -> pa.Array:
-        return _coded(columns, row, template)
-
-    arrays = [
-        pa.array(messages[row], pa.int32()),
-        pa.array((np.cumsum(matched, axis=1, dtype=np.int32) - 1)[row, template], pa.int32()),
-        _named([identity.type_name for identity in identities], template),
-        coded([identity.device for identity in identities]),
-        pa.array(np.concatenate([column.instants[0] for column in instants])[at]).view(INSTANT),
-        coded([identity.patient for identity in identities]),
-        coded([identity.encounter for identity in identities]),
-        coded([identity.correlation for identity in identities]),
-        _named([slot.name for slot in slots], slot),
-        _taken([column.texts for column in values], value_at),
-        _numbers([column.numbers for column in values], value_at),
-    ]
-    return pa.Table.from_arrays(arrays, schema=NORMALIZED_SCHEMA)
+    return _LongTable(identities, slots).table(messages)
 
 
-def _gathered(columns: Sequence[Column | None], row: Places, choice: Places) -> tuple[list[Column], Places]:
+class _LongTable:
+    """Where each row of a long table comes from: a message, a slot, and the template of the slot."""
+
+    def __init__(self, identities: Sequence[Identity], slots: Sequence[Slot]) -> None:
+        self._identities = identities
+        self._slots = slots
+        self._cells = np.flatnonzero(_side_by_side([slot.filled for slot in slots]))
+        self._message = self._cells // len(slots)
+        self._slot = self._cells - self._message * len(slots)
+        self._template = np.array([slot.template for slot in slots])[self._slot]
+        self._identity_cells = self._message * len(identities) + self._template
+
+    def table(self, messages: Places) -> pa.Table:
+        """The rows in order of message and slot."""
+        identities = self._identities
+        instants, instant_at = self._of_identities([identity.timestamp for identity in identities])
+        values, value_at = _gathered([slot.value for slot in self._slots], self._cells, self._message)
+        arrays = [
+            pa.array(messages.astype(np.int32)[self._message]),
+            pa.array(self._ordinals()),
+            _named([identity.type_name for identity in identities], self._template),
+            self._coded([identity.device for identity in identities]),
+            pa.array(np.concatenate([column.instants[0] for column in instants])[instant_at]).view(INSTANT),
+            self._coded([identity.patient for identity in identities]),
+            self._coded([identity.encounter for identity in identities]),
+            self._coded([identity.correlation for identity in identities]),
+            _named([slot.name for slot in self._slots], self._slot),
+            _taken([column.texts for column in values], value_at),
+            _numbers([column.numbers for column in values], value_at),
+        ]
+        return pa.Table.from_arrays(arrays, schema=NORMALIZED_SCHEMA)
+
+    def _ordinals(self) -> np.ndarray:
+        """The place of each row's measurement in its message."""
+        matched = _side_by_side([identity.matched for identity in self._identities])
+        matched = matched.reshape(-1, len(self._identities))
+        ordinals: np.ndarray = np.cumsum(matched, axis=1, dtype=np.int32).ravel() - 1
+        return ordinals[self._identity_cells]
+
+    def _of_identities(self, columns: Sequence[Column | None]) -> tuple[list[Column], Places]:
+        return _gathered(columns, self._identity_cells, self._message)
+
+    def _coded(self, columns: Sequence[Column | None]) -> pa.Array:
+        """The text each row takes of its template's column, coded."""
+        different, at = self._of_identities(columns)
+        texts = pa.concat_arrays([pa.array([], pa.utf8()), *(column.texts for column in different)])
+        if not len(texts):
+            return pa.DictionaryArray.from_arrays(pa.nulls(len(at), pa.int32()), texts)
+        every = (texts.fill_null("") if texts.null_count else texts).dictionary_encode()
+        return _dictionary(np.where(at < 0, -1, every.indices.to_numpy()[at]), every.dictionary)
+
+
+def _gathered(columns: Sequence[Column | None], cells: Places, message: Places) -> tuple[list[Column], Places]:
     """The different columns, and where each row finds itself in all of them put together; -1 for nowhere.
 
     Args:
         columns: To choose from.
-        row: Which message each row is about.
-        choice: Which column each row takes.
+        cells: Message and choice of each row, as a place in a matrix of both.
+        message: Which message each row is about.
     """
     different = list(dict.fromkeys(column for column in columns if column is not None))
     if not different:
-        return different, np.full(len(row), -1, np.int64)
+        return different, np.full(len(cells), -1, np.int64)
     places: dict[Column | None, Places] = {None: np.full(len(different[0].filled), -1, np.int64)}
     start = 0
     for column in different:
         places[column] = np.where(column.told, column.places + start, -1)
         start += len(column.texts)
     if len(different) == 1 and None not in columns:
-        return different, places[different[0]][row]
-    return different, np.column_stack([places[column] for column in columns])[row, choice]
+        return different, places[different[0]][message]
+    return different, _side_by_side([places[column] for column in columns])[cells]
 
 
-def _coded(columns: Sequence[Column | None], row: Places, choice: Places) -> pa.Array:
-    different, at = _gathered(columns, row, choice)
-    if not different:
-        return pa.DictionaryArray.from_arrays(pa.nulls(len(row), pa.int32()), pa.array([], pa.utf8()))
-    every = pa.concat_arrays([column.texts for column in different]).fill_null("").dictionary_encode()
-    codes = every.indices.to_numpy()
-    if not len(codes):
-        return pa.DictionaryArray.from_arrays(pa.nulls(len(row), pa.int32()), every.dictionary)
-    return pa.DictionaryArray.from_arrays(pa.array(codes[at], pa.int32(), mask=at < 0), every.dictionary)
+def _side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """A matrix with a row for each message, row after row."""
+    return np.ascontiguousarray(np.array(columns).T).ravel()
+
+
+def _dictionary(codes: np.ndarray, texts: pa.StringArray) -> pa.Array:
+    """Coded texts, null for a negative code."""
+    missing = codes < 0
+    coded = pa.array(codes.astype(np.int32), mask=missing if missing.any() else None)
+    return pa.DictionaryArray.from_arrays(coded, texts)
 
 
 def _named(names: Sequence[str | None], choice: Places) -> pa.Array:
     """The name each row takes, coded."""
     known = list(dict.fromkeys(name for name in names if name is not None))
-    codes = np.array([-1 if name is None else known.index(name) for name in names], np.int32)[choice]
-    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(known, pa.utf8()))
+    codes = np.array([-1 if name is None else known.index(name) for name in names])
+    return _dictionary(codes[choice], pa.array(known, pa.utf8()))
 
 
 def _taken(texts: Sequence[pa.StringArray], at: Places) -> pa.Array:

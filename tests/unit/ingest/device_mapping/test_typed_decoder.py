@@ -196,8 +196,10 @@ def rows_of(table: pa.Table) -> Rows:
 def rows_of_measurement(message: int, ordinal: int, measurement: Measurement) -> Rows:
     kind, device_id, occurred_at, patient_id, encounter_id, correlation_id, properties = measurement
     head = (message, ordinal, kind, device_id, occurred_at, patient_id, encounter_id, correlation_id)
-    values = [(name, text, number_of(text)) for name, text in properties.items()] or [(None, None, None)]
-    return [dict(zip(NORMALIZED_SCHEMA.names, (*head, *value), strict=True)) for value in values]
+    values: list[tuple[object, ...]] = [(name, text, number_of(text)) for name, text in properties.items()]
+    return [
+        dict(zip(NORMALIZED_SCHEMA.names, (*head, *value), strict=True)) for value in values or [(None, None, None)]
+    ]
 
 
 def undecided_after_comparing(
@@ -209,7 +211,7 @@ def undecided_after_comparing(
     wanted: Rows = []
     for message in sorted(set(range(len(bodies))) - set(undecided)):
         try:
-            measurements = mapping.normalize(
+            measurements = mapping.interpret(
                 {
                     "Body": decode_body(bodies[message], NESTING_LIMIT),
                     "Properties": decode_properties(properties[message] if properties else None),
