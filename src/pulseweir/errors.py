@@ -349,23 +349,12 @@ class FhirConflict(FhirRefused):
 
 
 class FhirUnavailable(RetryLater):
-    """The FHIR service gave no usable answer; what was sent may or may not be stored, so send it again.
-
-    Attributes:
-        status: HTTP status of the answer; None when there was none, or one that is no FHIR answer.
-    """
+    """The FHIR service gave no usable answer; `status` is None when it gave none: send all of it again."""
 
     def __init__(self, cause: str, *, status: int | None = None, retry_after_seconds: float | None = None) -> None:
         self.status = status
-        super().__init__(
-            f"The FHIR service {cause}. Nothing is lost; look at the service, its load and fhir.base_url.",
-            retry_after_seconds=retry_after_seconds,
-        )
-
-    @property
-    def is_throttled(self) -> bool:
-        """Whether the service asks for fewer requests, rather than failing."""
-        return self.status in {429, 503}
+        text = f"The FHIR service {cause}. Nothing is lost; look at the service, its load and fhir.base_url."
+        super().__init__(text, retry_after_seconds=retry_after_seconds)
 
 
 class LakeUnavailable(RetryLater):

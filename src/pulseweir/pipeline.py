@@ -192,7 +192,10 @@ async def connector(house: House) -> Facts:
     house.on_close(close)
     await house.work(archive)
     house.run(Worker(normalize, house.bus, messages))
-    await house.work(ObservationStage(house.fhir, mappings, identity, house.settings.observations))
+    write = ObservationStage(
+        house.fhir, mappings, identity, house.settings.observations, house_clock=house.clock.now_microseconds
+    )
+    await house.work(write)
     return {}
 
 

@@ -51,6 +51,25 @@ FHIR_REQUEST_DURATION = Histogram(
     ["interaction"],
     buckets=_LATENCY_BUCKETS_SECONDS,
 )
+FHIR_BUNDLE_ENTRIES = Histogram(
+    "pulseweir_fhir_bundle_entries",
+    "Step 5: entries of one bundle of Observations",
+    buckets=(1, 2, 5, 10, 25, 50, 100, 200, 500, 1000),
+)
+FHIR_BUNDLE_LIMIT = Gauge(
+    "pulseweir_fhir_bundle_limit", "Step 5: entries a bundle may hold now, by what the service bears"
+)
+FHIR_BUNDLES_AT_ONCE = Gauge("pulseweir_fhir_bundles_at_once", "Step 5: bundles that may be under way now, likewise")
+FHIR_BUNDLE_RETRIES = Counter(
+    "pulseweir_fhir_bundle_retries_total",
+    "Step 5: bundles sent again in whole or part: throttled, unanswered, failing, refused, conflict",
+    ["reason"],
+)
+OBSERVATIONS_SAVED = Counter(
+    "pulseweir_observations_saved_total",
+    "Step 5: Observations created, updated, found unchanged, or closed when their period ended",
+    ["outcome"],
+)
 BUS_CONSUMER_LAG = Gauge(
     "pulseweir_bus_consumer_lag_messages", "All steps: rows published and not committed", ["topic", "group"]
 )

@@ -35,6 +35,7 @@ class Server:
     client: FhirClient
     http: httpx.AsyncClient
     word: str
+    is_outside: bool = False
 
     async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         return await self.http.request(method, f"{self.client.base_url}/{path}".rstrip("/"), **options)
@@ -102,7 +103,7 @@ async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 async def _connected(url: str, transport: httpx.ASGITransport | None) -> AsyncIterator[Server]:
     client = FhirClient(url, transport=transport)
     async with httpx.AsyncClient(transport=transport) as http:
-        found = Server(client, http, uuid.uuid4().hex[:12])
+        found = Server(client, http, uuid.uuid4().hex[:12], url == OUTSIDE)
         await client.update(found.patient())
         yield found
     await client.close()

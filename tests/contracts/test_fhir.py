@@ -147,6 +147,24 @@ async def test_a_batch_answers_each_entry_alone(server: Server) -> None:
     assert answers[1].issue_text
 
 
+async def test_if_none_match_creates_and_never_replaces(server: Server) -> None:
+    """A writer that need not read first; other servers may not know it, and the writer finds that out."""
+    if server.is_outside:
+        pytest.skip("R4 does not ask a server for If-None-Match on update")
+    made = server.observation("once")
+    other = made | {"status": "amended"}
+
+    first, again = await server.client.send_bundle(
+        [server.put(made, ifNoneMatch="*"), server.put(other, ifNoneMatch="*")]
+    )
+    alone = await server.client.send_entry(server.put(other, ifNoneMatch="*"))
+
+    assert (first.status, again.status, alone.status) == (201, 412, 412)
+    stored = await server.client.read("Observation", made["id"])
+    assert stored is not None
+    assert (stored["status"], stored["meta"]["versionId"]) == ("final", "1")
+
+
 async def test_a_batch_takes_raw_text_and_if_match(server: Server) -> None:
     text = msgspec.json.encode(server.observation("raw"))
     stale = server.put(server.patient(active=True), ifMatch='W/"9"')

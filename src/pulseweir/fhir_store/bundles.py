@@ -280,7 +280,8 @@ class BundleRun:
 
     def _put(self, entry: Entry, incoming: Incoming) -> Written:
         if len(entry.path) == 2:
-            return update(self._session, incoming, entry.path[1], entry.request.if_match)
+            conditions = entry.request.if_match, entry.request.if_none_match
+            return update(self._session, incoming, entry.path[1], *conditions)
         if len(entry.path) == 1 and entry.query:
             return conditional_update(self._session, incoming, entry.query, entry.request.if_match, self._settings)
         raise Refusal(400, "value", "PUT needs Type/id or Type?criteria.", f"Bundle.entry[{entry.place}].request.url")

@@ -78,11 +78,14 @@ def create(session: WriteSession, incoming: Incoming, condition: Pairs | None, s
     return Written(201, _insert(session, incoming, str(uuid.uuid4())))
 
 
-def update(session: WriteSession, incoming: Incoming, resource_id: str, if_match: str | None) -> Written:
+def update(
+    session: WriteSession, incoming: Incoming, resource_id: str, if_match: str | None, if_none_match: str | None = None
+) -> Written:
     """Store a resource under the client's id; an equal one is left as it is.
 
     Raises:
-        Refusal: 400 when body and URL disagree about the id, 412 when `if_match` names another version.
+        Refusal: 400 when body and URL disagree about the id, 412 when `if_match` names another version or
+            `if_none_match` is ``*`` and there is one.
     """
     if incoming.resource_id != resource_id:
         path = f"{incoming.resource_type}.id"
@@ -91,6 +94,8 @@ def update(session: WriteSession, incoming: Incoming, resource_id: str, if_match
     check_if_match(current, if_match)
     if current is None:
         return Written(201, _insert(session, incoming, resource_id))
+    if if_none_match == "*" and not current.deleted:
+        raise Refusal(412, "conflict", "If-None-Match is * and the resource is there already; read it.")
     parts = split_resource(incoming.text)
     if current.deleted:
         return Written(201, session.replace(current, incoming.tree, parts))

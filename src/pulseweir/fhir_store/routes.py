@@ -140,8 +140,8 @@ def _create_condition(call: Call) -> Pairs | None:
 
 async def _update(store: FhirStore, call: Call) -> Answer:
     incoming = _incoming(store, call)
-    if_match = call.headers.get("if-match")
-    written = await store.write(lambda session: update(session, incoming, call.segments[1], if_match))
+    conditions = call.headers.get("if-match"), call.headers.get("if-none-match")
+    written = await store.write(lambda session: update(session, incoming, call.segments[1], *conditions))
     return _written(call, written)
 
 

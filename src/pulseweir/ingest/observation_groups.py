@@ -1,10 +1,9 @@
 """Step 5c: rows of the ``measurements`` topic to the Observations they belong in."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -22,6 +21,7 @@ from pulseweir.ingest.grouping import (
 )
 from pulseweir.records.columns import values
 
+_REMEMBERED = 4_096
 _COLUMNS = (
     "observation_id",
     "type",
@@ -52,7 +52,8 @@ class PendingObservation:
         received_at: Of its newest row, microseconds.
         rows: (table, place) of every row.
         samples: By value name the text at each microsecond; the row that came last counts.
-        implausible: Names of values no living patient can have.
+        bare: Instants of measurements without any value, microseconds.
+        implausible: By value name the instants of values no living patient can have.
         superseded: By value name, rows whose text another row of the same instant replaced.
     """
 
@@ -67,7 +68,8 @@ class PendingObservation:
     received_at: int
     rows: list[tuple[pa.Table, int]] = field(default_factory=list)
     samples: dict[str, dict[int, str]] = field(default_factory=dict)
-    implausible: set[str] = field(default_factory=set)
+    bare: list[int] = field(default_factory=list)
+    implausible: dict[str, set[int]] = field(default_factory=dict)
     superseded: Counter[str] = field(default_factory=Counter)
 
     def part(self, template: FhirTemplate) -> str:
@@ -82,12 +84,38 @@ class PendingObservation:
         }
         if template.interval == CORRELATION:
             ticks = [tick for texts in samples.values() for tick, _ in texts]
+            ticks += [instant * TICKS_A_MICROSECOND for instant in self.bare]
             return ObservationGroup(min(ticks), max(ticks), samples)
         return ObservationGroup(*boundary(template.interval, self.occurred_at * TICKS_A_MICROSECOND), samples)
 
     def texts(self) -> dict[str, str]:
         """The one text of each value; for Observations of one instant."""
         return {name: next(iter(texts.values())) for name, texts in self.samples.items()}
+
+    def drop(self, name: str, read: Callable[[str], str | None]) -> list[tuple[pa.Table, int]]:
+        """Take out the rows of a value whose text cannot be read; gives those rows."""
+        kept: list[tuple[pa.Table, int]] = []
+        dropped: list[tuple[pa.Table, int]] = []
+        self.samples.pop(name, None)
+        self.superseded.pop(name, None)
+        for table, place in self.rows:
+            text = table["text"][place].as_py()
+            if table["name"][place].as_py() != name:
+                kept.append((table, place))
+            elif read(text) is not None:
+                kept.append((table, place))
+                self.put(name, values(table["occurred_at"].slice(place, 1))[0], text)
+            else:
+                dropped.append((table, place))
+        self.rows = kept
+        return dropped
+
+    def put(self, name: str, instant: int, text: str) -> None:
+        """One value; of two texts of one instant the later counts."""
+        instants = self.samples.setdefault(name, {})
+        if instants.get(instant, text) != text:
+            self.superseded[name] += 1
+        instants[instant] = text
 
     def is_of(self, template: FhirTemplate, device_resource_id: str, part: str) -> str | None:
         """The identifier's value if this Device's id leads to this Observation's id, else None."""
@@ -121,14 +149,35 @@ def _add(pending: dict[str, PendingObservation], where: tuple[pa.Table, int], ro
     found.rows.append(where)
     found.version = version
     found.received_at = max(found.received_at, received)
-    instants = found.samples.setdefault(name, {})
-    if instants.get(occurred, text) != text:
-        found.superseded[name] += 1
-    instants[occurred] = text
+    if name is None:
+        found.bare.append(occurred)
+        return
+    found.put(name, occurred, text)
     if implausible:
-        found.implausible.add(name)
-    else:
-        found.implausible.discard(name)
+        found.implausible.setdefault(name, set()).add(occurred)
+    elif name in found.implausible:
+        _no_longer(found.implausible, name, occurred)
+
+
+def _no_longer(implausible: dict[str, set[int]], name: str, instant: int) -> None:
+    """A plausible text has replaced that of this instant."""
+    implausible[name].discard(instant)
+    if not implausible[name]:
+        del implausible[name]
+
+
+class Found(NamedTuple):
+    """What rows of one mapping version and measurement type are written by.
+
+    Attributes:
+        template: The FHIR template.
+        text: Its prepared text; None when it needs building value by value.
+        names: Every value name it has.
+    """
+
+    template: FhirTemplate
+    text: ObservationText | None
+    names: frozenset[str]
 
 
 class Templates:
@@ -140,18 +189,28 @@ class Templates:
 
     def __init__(self, mappings: Mappings) -> None:
         self._mappings = mappings
-        self.find = lru_cache(maxsize=4_096)(self._find)
+        self._found: dict[tuple[str, str], Found] = {}
 
-    def _find(self, version: str, type_name: str) -> tuple[FhirTemplate, ObservationText | None] | None:
+    def find(self, version: str, type_name: str) -> Found | None:
         """The template and its prepared text; None when no mapping has the type.
 
-        Rows of a mapping that has since been replaced are written by the mapping of today.
+        Rows of a mapping that is not known any more are written by the mapping of today.
         """
-        exact = self._mappings.by_version.get(version)
+        found = self._found.get((version, type_name))
+        if found is None:
+            exact = self._mappings.by_version.get(version)
+            found = self._search(exact, type_name)
+            if exact is not None and found is not None:
+                if len(self._found) >= _REMEMBERED:
+                    self._found.clear()
+                self._found[version, type_name] = found
+        return found
+
+    def _search(self, exact: MappingPair | None, type_name: str) -> Found | None:
         others = [*([self._mappings.site] if self._mappings.site else []), *self._mappings.by_kind.values()]
         candidates: list[MappingPair] = [exact] if exact else others
         for pair in candidates:
             template = pair.fhir.template(type_name)
             if template is not None:
-                return template, prepare(template)
+                return Found(template, prepare(template), frozenset(value.value_name for _, value in template.parts))
         return None

@@ -1,32 +1,42 @@
 """Step 5c: the worker that writes Observations to the FHIR service.
 
-An Observation of one instant whose values all came together is a plain PUT on its deterministic id: repeating it
-changes nothing. Every other one (hours, sessions, panels that arrive in pieces) is read first and merged with
-If-Match. Rows are counted as written, quarantined, filtered, or parked until what they refer to exists.
+An Observation of one instant whose values all came together is created at once, if there is none under its
+deterministic id. Every other one (hours, sessions, panels that arrive in pieces, repeated deliveries) is read first
+and merged with If-Match. Rows are counted as written, quarantined, filtered, or parked until what they need is
+there. Observations whose period has ended are closed by `tick`.
 """
 
-import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pyarrow as pa
 
 from pulseweir.backends.bus.base import Outcome, SetAside
 from pulseweir.clock import real_microseconds
-from pulseweir.errors import MessageError, RejectRecord, RetryLater
+from pulseweir.errors import MessageError, RejectRecord
+from pulseweir.ingest.bundle_sender import BundleSender, Entry, Waits
 from pulseweir.ingest.catalog import Mappings
-from pulseweir.ingest.device_mapping.tokens import instant_text
-from pulseweir.ingest.fhir_mapping.observations import Subject, merged_observation, new_observation
-from pulseweir.ingest.fhir_mapping.templates import FhirTemplate
-from pulseweir.ingest.fhir_mapping.text import ObservationText, Particulars
-from pulseweir.ingest.fhir_mapping.values import decimal_text
-from pulseweir.ingest.grouping import identifier_value
+from pulseweir.ingest.fhir_mapping.status import PRELIMINARY, closes_at
+from pulseweir.ingest.fhir_mapping.templates import FhirTemplate, ValueTemplate
+from pulseweir.ingest.fhir_mapping.values import decimal_text, sample_text
 from pulseweir.ingest.identity import Identity, Question
+from pulseweir.ingest.observation_closing import Closing
+from pulseweir.ingest.observation_entries import (
+    Ready,
+    etag_of,
+    merged_resource,
+    new_resource,
+    plain_entry,
+    put_entry,
+    read_entry,
+    without_patient_data,
+)
 from pulseweir.ingest.observation_groups import PendingObservation, Templates, collect
 from pulseweir.ingest.settings import ObservationSettings
 from pulseweir.records.topics import MEASUREMENTS
+from pulseweir.telemetry import FHIR_BUNDLE_RETRIES, OBSERVATIONS_SAVED
 from pulseweir.worker import Handled, Stage, record_id
 
 if TYPE_CHECKING:
@@ -38,34 +48,11 @@ WRITTEN = "written"
 NO_MAPPING = "filtered:no-fhir-mapping"
 SUPERSEDED = "filtered:superseded"
 _SECOND = 1_000_000
-_NO_SERVICE = frozenset({404, 405, 410})
+_CONFLICTS = frozenset({409, 412})
+_NEVER_THERE = 404
+_UNREADABLE = 500
+_ABSENT = frozenset({_NEVER_THERE, 410})
 _MISSING = re.compile(r"not found|not known|does not exist|unknown reference|referential", re.IGNORECASE)
-
-
-class _Ready:
-    """A pending Observation with what its writing needs."""
-
-    __slots__ = ("device_resource_id", "identifier", "part", "pending", "template", "text")
-
-    def __init__(
-        self, pending: PendingObservation, template: FhirTemplate, text: ObservationText | None, part: str
-    ) -> None:
-        self.pending = pending
-        self.template = template
-        self.text = text
-        self.part = part
-        self.device_resource_id = pending.device_id
-        self.identifier: str | None = None
-
-    @property
-    def identifier_value(self) -> str:
-        if self.identifier is not None:
-            return self.identifier
-        return identifier_value(self.pending.patient_id, self.device_resource_id, self.template.type_name, self.part)
-
-    @property
-    def is_plain(self) -> bool:
-        return self.text is not None and self.pending.samples.keys() == self.text.names
 
 
 class ObservationStage(Stage):
@@ -77,10 +64,13 @@ class ObservationStage(Stage):
         identity: Finds a Device whose FHIR id is not its device id.
         settings: How bundles are sent.
         real_clock: Real microseconds, for how long a row has waited.
+        house_clock: Microseconds that measurements are timed by, for when a period has ended.
+        waits: Time and chance of the sending, replaced in tests.
     """
 
     topic = MEASUREMENTS
     gather_seconds = 0.2
+    tick_seconds = 5.0
     group = GROUP
 
     def __init__(
@@ -90,13 +80,20 @@ class ObservationStage(Stage):
         identity: Identity,
         settings: ObservationSettings | None = None,
         real_clock: Callable[[], int] = real_microseconds,
+        house_clock: Callable[[], int] = real_microseconds,
+        *,
+        waits: Waits | None = None,
     ) -> None:
-        self._fhir = fhir
         self._templates = Templates(mappings)
         self._identity = identity
         self._settings = settings or ObservationSettings()
         self._real_clock = real_clock
-        self._gate = asyncio.Semaphore(self._settings.concurrency)
+        self._house_clock = house_clock
+        self._waits = waits or Waits()
+        self._sender = BundleSender(fhir, self._settings, self._waits)
+        self._closing_microseconds = round(self._settings.closing_seconds * _SECOND)
+        self._closing = Closing(fhir, self._sender, house_clock, self._closing_microseconds)
+        self._heeds_absence: bool | None = None
 
     async def handle(self, tables: Mapping[int, pa.Table]) -> Handled:
         """Write the Observations of these rows.
@@ -109,9 +106,8 @@ class ObservationStage(Stage):
         handled.outcome.count(NO_MAPPING, without)
         ready = [one for one in (self._prepare(item, handled.outcome) for item in pending.values()) if one is not None]
         await self._find_devices([one for one in ready if one.identifier is None])
-        plain = [one for one in ready if one.is_plain]
-        conflicts = await self._put_plain(plain, handled.outcome)
-        await self._merge([one for one in ready if not one.is_plain] + conflicts, handled.outcome)
+        there = await self._create([one for one in ready if one.is_plain], handled.outcome)
+        await self._merge([one for one in ready if not one.is_plain] + there, handled.outcome)
         return handled
 
     async def handle_parked(self, rows: pa.Table, first_parked_microseconds: list[int]) -> Handled:
@@ -131,11 +127,16 @@ class ObservationStage(Stage):
         handled.outcome.quarantined += [item for item in waiting if since.get(item.record_id, limit) <= limit]
         return handled
 
+    async def tick(self) -> Handled | None:
+        """Close Observations whose period has ended."""
+        await self._closing.close_due()
+        return None
+
     # Before the FHIR service is asked
 
-    def _prepare(self, pending: PendingObservation, outcome: Outcome) -> _Ready | None:
+    def _prepare(self, pending: PendingObservation, outcome: Outcome) -> Ready | None:
         found = self._templates.find(pending.version, pending.type)
-        if found is None or not pending.samples.keys() <= {value.value_name for _, value in found[0].parts}:
+        if found is None or not pending.samples.keys() <= found[2]:
             error = MessageError(
                 "The mapping that made this row has been replaced and none of today's has its type and value."
                 " Restore both in the FHIR mapping, then redrive.",
@@ -143,39 +144,18 @@ class ObservationStage(Stage):
             )
             _quarantine(pending, error, outcome)
             return None
-        template, text = found
+        template, text, _ = found
         try:
             part = pending.part(template)
         except MessageError as error:
             _quarantine(pending, error, outcome)
             return None
-        self._drop_non_numbers(pending, template, outcome)
-        if not pending.samples:
+        _drop_non_numbers(pending, template, outcome)
+        if not pending.rows:
             return None
-        ready = _Ready(pending, template, text, part)
-        ready.identifier = pending.is_of(template, pending.device_id, ready.part)
-        return ready
+        return Ready(pending, template, text, part)
 
-    def _drop_non_numbers(self, pending: PendingObservation, template: FhirTemplate, outcome: Outcome) -> None:
-        """Quarantine rows whose quantity is no number, so that their neighbours in the panel are written."""
-        for _, value in template.parts:
-            texts = pending.samples.get(value.value_name)
-            if value.value_type != "Quantity" or not texts:
-                continue
-            if all(text.isdecimal() or decimal_text(text) is not None for text in texts.values()):
-                continue
-            error = MessageError(
-                f"[{value.value_name}]: Error encountered processing value: it is no decimal number."
-                " Use valueType String, or correct the device mapping, then redrive.",
-                reason="not-a-quantity",
-                expression=value.value_name,
-            )
-            bad = [row for row in pending.rows if row[0]["name"][row[1]].as_py() == value.value_name]
-            outcome.quarantined += [_set_aside(row, error) for row in bad]
-            pending.rows = [row for row in pending.rows if row not in bad]
-            del pending.samples[value.value_name], pending.superseded[value.value_name]
-
-    async def _find_devices(self, unknown: Sequence[_Ready]) -> None:
+    async def _find_devices(self, unknown: Sequence[Ready]) -> None:
         """Ask for Devices whose FHIR id is not their device id: the Observation's id tells that it is not."""
         questions = {
             one.pending.resource_id: Question(one.pending.device_id, one.pending.occurred_at) for one in unknown
@@ -187,150 +167,146 @@ class ObservationStage(Stage):
 
     # Writing
 
-    async def _put_plain(self, plain: Sequence[_Ready], outcome: Outcome) -> list[_Ready]:
-        """PUT what needs no reading; returns what met another version."""
-        entries = [_entry(one.pending.resource_id, msgspec.Raw(_plain_text(one).encode())) for one in plain]
-        conflicts: list[_Ready] = []
-        for one, answer in zip(plain, await self._send(entries), strict=True):
-            if not self._settle(one, answer, outcome):
-                conflicts.append(one)
-        return conflicts
+    async def _create(self, plain: Sequence[Ready], outcome: Outcome) -> list[Ready]:
+        """PUT what needs no reading where nothing is; returns what is there already, or may be."""
+        if not plain or self._heeds_absence is False:
+            return list(plain)
+        if self._heeds_absence is None:
+            await self._merge(plain[:1], outcome)
+            self._heeds_absence = await self._probe(plain[0].resource_id)
+            return await self._create(plain[1:], outcome)
+        answers = await self._sender.send([plain_entry(one) for one in plain])
+        return [one for one, answer in zip(plain, answers, strict=True) if not self._settle(one, answer, outcome)]
 
-    async def _merge(self, waiting: Sequence[_Ready], outcome: Outcome) -> None:
+    async def _probe(self, resource_id: str) -> bool | None:
+        """Whether the service refuses to create over what is there; None when there is nothing to try it with.
+
+        What is written is what was read, so a service that does not refuse changes nothing either.
+        """
+        (answer,) = await self._sender.send([read_entry(resource_id)])
+        if not _is_read(answer):
+            return None
+        (tried,) = await self._sender.send([put_entry(resource_id, answer.resource, if_absent=True)])
+        return tried.status in _CONFLICTS
+
+    async def _merge(self, waiting: Sequence[Ready], outcome: Outcome) -> None:
         """Read, merge and PUT with If-Match; again for those that another writer overtook."""
-        for _ in range(self._settings.merge_attempts):
-            if not waiting:
-                return
-            stored = await self._read([one.pending.resource_id for one in waiting])
-            entries: list[dict[str, Any]] = []
-            sent: list[_Ready] = []
-            for one in waiting:
-                entry = self._merged(one, stored.get(one.pending.resource_id), outcome)
-                if entry is not None:
-                    sent.append(one)
-                    entries.append(entry)
-            answers = await self._send(entries)
-            waiting = [one for one, answer in zip(sent, answers, strict=True) if not self._settle(one, answer, outcome)]
-        if waiting:
-            raise RetryLater("Observations kept changing while they were merged; they are merged again.")
+        for attempt in range(self._settings.merge_attempts):
+            if attempt and waiting:
+                FHIR_BUNDLE_RETRIES.labels("conflict").inc()
+                await self._waits.sleep(self._waits.draw() * 0.1 * 2**attempt)
+            waiting = await self._merge_once(waiting, outcome)
+        error = RejectRecord(
+            "The Observation kept changing at the FHIR service while it was merged. It is tried again; look for"
+            " another writer of the same Observation.",
+            reason="kept-changing",
+        )
+        for one in waiting:
+            outcome.parked += [_set_aside(row, error) for row in one.pending.rows]
 
-    def _merged(
-        self, one: _Ready, stored: tuple[dict[str, Any], str | None] | None, outcome: Outcome
-    ) -> dict[str, Any] | None:
+    async def _merge_once(self, waiting: Sequence[Ready], outcome: Outcome) -> list[Ready]:
+        stored = await self._sender.send([read_entry(one.resource_id) for one in waiting])
+        entries: list[Entry] = []
+        sent: list[Ready] = []
+        again: list[Ready] = []
+        for one, answer in zip(waiting, stored, strict=True):
+            if not _is_read(answer) and answer.status not in _ABSENT:
+                unread = replace(answer, status=_UNREADABLE) if answer.is_done else answer
+                again += [] if self._settle(one, unread, outcome) else [one]
+                continue
+            entry = self._merged(one, answer, outcome)
+            if entry is not None:
+                sent.append(one)
+                entries.append(entry)
+        answers = await self._sender.send(entries)
+        again += [one for one, answer in zip(sent, answers, strict=True) if not self._settle(one, answer, outcome)]
+        return again
+
+    def _merged(self, one: Ready, read: "BundleAnswer", outcome: Outcome) -> Entry | None:
         """The entry that writes one Observation; None when nothing changes or nothing can."""
+        now = self._house_clock()
+        stored = read.resource if _is_read(read) else None
         try:
-            made = _new(one) if stored is None else _over(one, stored[0])
+            if stored is None:
+                made: dict[str, Any] | None = new_resource(one, now, self._closing_microseconds)
+            else:
+                made = merged_resource(one, stored, now, self._closing_microseconds)
+            if made is not None and made["status"] == PRELIMINARY:
+                self._closing.expect(closes_at(made, self._closing_microseconds))
         except MessageError as error:
             _quarantine(one.pending, error, outcome)
             return None
-        if stored is not None and made is stored[0]:
+        if made is None:
+            OBSERVATIONS_SAVED.labels("unchanged").inc()
             _count_written(one.pending, outcome)
             return None
-        return _entry(one.pending.resource_id, made, stored[1] if stored else None)
+        etag = etag_of(stored, read.etag) if stored is not None else None
+        return put_entry(one.resource_id, made, etag=etag, if_absent=read.status == _NEVER_THERE)
 
-    async def _read(self, ids: Sequence[str]) -> dict[str, tuple[dict[str, Any], str | None]]:
-        """Stored Observations with their entity tags, by id."""
-        answers = await self._send([{"request": {"method": "GET", "url": f"Observation/{name}"}} for name in ids])
-        found: dict[str, tuple[dict[str, Any], str | None]] = {}
-        for name, answer in zip(ids, answers, strict=True):
-            if answer.resource is not None and answer.is_done:
-                version = answer.resource.get("meta", {}).get("versionId")
-                found[name] = (answer.resource, answer.etag or (f'W/"{version}"' if version else None))
-            elif answer.status not in {404, 410}:
-                _raise_if_later(answer)
-        return found
-
-    async def _send(self, entries: Sequence[dict[str, Any]]) -> "list[BundleAnswer]":
-        """One answer an entry, in order, over as many bundles as it takes."""
-        size = self._settings.bundle_size
-        bundles = [entries[start : start + size] for start in range(0, len(entries), size)]
-        answers = await asyncio.gather(*(self._send_bundle(bundle) for bundle in bundles), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        return [one for answer in answers if not isinstance(answer, BaseException) for one in answer]
-
-    async def _send_bundle(self, entries: Sequence[dict[str, Any]]) -> "list[BundleAnswer]":
-        async with self._gate:
-            answers = await self._fhir.send_bundle(list(entries))
-        if len(entries) > 1 and len({id(answer) for answer in answers}) == 1 and not answers[0].is_done:
-            # The bundle was refused as a whole: one entry may be the cause, so look for it by halves.
-            _raise_if_later(answers[0], _NO_SERVICE)
-            middle = len(entries) // 2
-            return await self._send_bundle(entries[:middle]) + await self._send_bundle(entries[middle:])
-        return answers
-
-    def _settle(self, one: _Ready, answer: "BundleAnswer", outcome: Outcome) -> bool:
+    def _settle(self, one: Ready, answer: "BundleAnswer", outcome: Outcome) -> bool:
         """Count one answer; False when the Observation has to be read and merged."""
         if answer.is_done:
+            OBSERVATIONS_SAVED.labels("created" if answer.status == 201 else "updated").inc()
             _count_written(one.pending, outcome)
             return True
-        if answer.status in {409, 412}:
+        if answer.status in _CONFLICTS:
             return False
-        _raise_if_later(answer)
-        text = answer.issue_text or "no reason given"
-        if answer.status == 404 or _MISSING.search(text):
+        if answer.is_worth_retrying:
+            error = RejectRecord(
+                "The FHIR service fails on this Observation while it takes others. It is tried again; if that goes on,"
+                " look at the service's own log, then redrive.",
+                reason="fhir-failing",
+            )
+            outcome.parked += [_set_aside(row, error) for row in one.pending.rows]
+        elif answer.status == 404 or _MISSING.search(answer.issue_text):
             error = RejectRecord(
                 "The FHIR service does not hold what the Observation refers to. Create it, then redrive.",
                 reason="reference-missing",
             )
             outcome.parked += [_set_aside(row, error) for row in one.pending.rows]
-            return True
-        error = RejectRecord(
-            f"The FHIR service refused the Observation with {answer.status}: {text}"
-            " Correct the FHIR mapping, then redrive.",
-            reason="fhir-refused",
-        )
-        _quarantine(one.pending, error, outcome)
+        else:
+            said = without_patient_data(answer.issue_text or "no reason given.", one.pending)
+            error = RejectRecord(
+                f"The FHIR service refused the Observation with {answer.status}: {said}"
+                " Correct the FHIR mapping, then redrive.",
+                reason="fhir-refused",
+                expression=answer.issue_expression,
+            )
+            _quarantine(one.pending, error, outcome)
         return True
 
 
-def _raise_if_later(answer: "BundleAnswer", also: frozenset[int] = frozenset()) -> None:
-    """Stop here when the same entry may succeed later: busy, failing, or not letting this house in."""
-    if answer.is_worth_retrying or answer.status in {401, 403} or answer.status in also:
-        raise RetryLater(
-            f"The FHIR service answered {answer.status}. Nothing is lost; look at the service and its credentials.",
-            retry_after_seconds=answer.retry_after_seconds,
-        )
+def _is_read(answer: "BundleAnswer") -> bool:
+    return answer.is_done and answer.resource is not None and answer.resource.get("resourceType") == "Observation"
 
 
-def _entry(resource_id: str, resource: object, etag: str | None = None) -> dict[str, Any]:
-    request = {"method": "PUT", "url": f"Observation/{resource_id}"}
-    if etag is not None:
-        request["ifMatch"] = etag
-    return {"request": request, "resource": resource}
+def _drop_non_numbers(pending: PendingObservation, template: FhirTemplate, outcome: Outcome) -> None:
+    """Quarantine rows whose number is none, so that their neighbours in the panel or the hour are written."""
+    for _, value in template.parts:
+        texts = pending.samples.get(value.value_name)
+        if not texts or value.value_type not in _NUMBERS:
+            continue
+        if all(map(_PLAIN_NUMBER, texts.values())):
+            continue
+        read = _NUMBERS[value.value_type]
+        if any(read(text) is None for text in texts.values()):
+            dropped = pending.drop(value.value_name, read)
+            outcome.quarantined += [_set_aside(row, _no_number(value)) for row in dropped]
+        if value.value_type == "SampledData" and value.value_name in pending.samples:
+            kept = pending.samples[value.value_name]
+            kept.update({instant: read(text) or text for instant, text in kept.items()})
 
 
-def _plain_text(one: _Ready) -> str:
-    pending = one.pending
-    text = one.text
-    if text is None:
-        return ""
-    about = Particulars(
-        pending.resource_id,
-        one.identifier_value,
-        pending.patient_id,
-        one.device_resource_id,
-        pending.encounter_id,
-        instant_text(pending.occurred_at),
-        instant_text(pending.received_at),
-    )
-    return text.render(about, pending.texts(), pending.implausible)
+_PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?", re.ASCII).fullmatch
+_NUMBERS: dict[str, Callable[[str], str | None]] = {"Quantity": decimal_text, "SampledData": sample_text}
 
 
-def _new(one: _Ready) -> dict[str, Any]:
-    pending = one.pending
-    subject = Subject(pending.patient_id, one.device_resource_id, pending.encounter_id)
-    made = new_observation(
-        one.template, one.part, pending.group(one.template), subject, dates=True, implausible=pending.implausible
-    )
-    return made | {"id": pending.resource_id, "issued": instant_text(pending.received_at)}
-
-
-def _over(one: _Ready, stored: dict[str, Any]) -> dict[str, Any]:
-    pending = one.pending
-    return merged_observation(
-        one.template, pending.group(one.template), stored, dates=True, implausible=pending.implausible
+def _no_number(value: ValueTemplate) -> MessageError:
+    return MessageError(
+        f"[{value.value_name}]: Error encountered processing value: it is no decimal number."
+        " Use valueType String, or correct the device mapping, then redrive.",
+        reason="not-a-quantity",
+        expression=value.value_name,
     )
 
 

@@ -91,8 +91,20 @@ class ObservationSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundle_size: int = Field(200, ge=1, le=1_000, description="Observations sent in one bundle at most.")
-    concurrency: int = Field(2, ge=1, le=16, description="Bundles under way at the same time.")
-    merge_attempts: int = Field(3, ge=1, le=10, description="Tries to merge before the batch is delivered again.")
+    bundle_bytes: int = Field(
+        1_048_576, ge=10_000, description="Size of one bundle at most, unless one Observation alone is larger."
+    )
+    concurrency: int = Field(2, ge=1, le=16, description="Bundles under way at the same time at most.")
+    slow_answer_seconds: float = Field(
+        5.0, gt=0, description="A bundle that takes longer makes the next ones smaller, real seconds."
+    )
+    merge_attempts: int = Field(3, ge=1, le=10, description="Tries to merge before a row waits and is tried again.")
+    closing_seconds: float = Field(
+        300.0,
+        ge=0,
+        description="An hour, a day or a session is final so long after its end and its newest value, house clock"
+        " seconds.",
+    )
     reference_wait_seconds: float = Field(
         300.0, ge=0, description="How long a row waits for what it refers to before quarantine, real seconds."
     )

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from pulseweir.ingest.device_mapping.tokens import instant_text
-from pulseweir.ingest.fhir_mapping.templates import Coding, FhirTemplate, ValueTemplate
+from pulseweir.ingest.fhir_mapping.templates import Coding, ComponentTemplate, FhirTemplate, ValueTemplate
 from pulseweir.ingest.fhir_mapping.values import Period, create, element_name, merge, parse_ticks, type_mismatch
 from pulseweir.ingest.grouping import (
     TICKS_A_MICROSECOND,
@@ -144,11 +144,20 @@ def merged_observation(
     *,
     dates: bool = False,
     implausible: Collection[str] = (),
+    overrides: bool = True,
 ) -> _Json:
     """A stored Observation with a group's measurements in it; equal to `existing` when nothing changes.
 
     New samples win over stored ones of the same time, the period widens to hold both, and what the stored
     Observation lacks is created. A change makes the status ``amended``.
+
+    Args:
+        template: Of the group's measurement type.
+        group: The new measurements.
+        existing: The stored Observation, not changed.
+        dates: Write a single instant as effectiveDateTime.
+        implausible: Names of values to mark.
+        overrides: False for measurements older than what is stored: they only add what is missing.
 
     Raises:
         MessageError: The stored values are of another type than the template's.
@@ -164,11 +173,10 @@ def merged_observation(
             merged.pop(name, None)
         merged.update(_effective(period, dates=dates))
     if template.value is not None and template.value.value_name in group.samples:
-        _merge_value(merged, template.value, group, period, old)
-        _mark(merged, template.value.value_name, implausible)
+        _merge_value(merged, template.value, group, (period, old), implausible, overrides=overrides)
     for component in template.components:
         if component.value.value_name in group.samples:
-            _merge_component(merged, component.codes, component.value, group, (period, old), implausible)
+            _merge_component(merged, component, group, (period, old), implausible, overrides=overrides)
     if merged == existing:
         return existing
     merged["status"] = "amended"
@@ -188,34 +196,59 @@ def stored_period(observation: _Json) -> Period | None:
     return (parse_ticks(str(start)), parse_ticks(str(end))) if start and end else None
 
 
-def _merge_value(target: _Json, value: ValueTemplate, group: ObservationGroup, period: Period, old: Period) -> None:
-    element = element_name(value)
-    samples = group.samples[value.value_name]
-    others = [name for name in target if name.startswith("value") and name != element]
-    if others:
-        raise type_mismatch(value)
-    if element in target:
-        target[element] = merge(value, samples, period, target[element], old)
-    else:
-        target[element] = create(value, samples, period)
-
-
 def _merge_component(
     merged: _Json,
-    codes: Collection[Coding],
+    component: ComponentTemplate,
+    group: ObservationGroup,
+    periods: tuple[Period, Period],
+    implausible: Collection[str],
+    *,
+    overrides: bool,
+) -> None:
+    stored = _component_of(merged, component.value.value_name)
+    if stored is not None:
+        _merge_value(stored, component.value, group, periods, implausible, overrides=overrides)
+        return
+    components = merged.setdefault("component", [])
+    if isinstance(components, list):
+        components.append(_component(component.codes, component.value, group, periods[0], implausible))
+
+
+def _merge_value(
+    target: _Json,
     value: ValueTemplate,
     group: ObservationGroup,
     periods: tuple[Period, Period],
     implausible: Collection[str],
+    *,
+    overrides: bool,
 ) -> None:
-    stored = merged.setdefault("component", [])
-    components = stored if isinstance(stored, list) else []
-    for component in components:
-        if _is_named(component, value.value_name):
-            _merge_value(component, value, group, *periods)
-            _mark(component, value.value_name, implausible)
-            return
-    components.append(_component(codes, value, group, periods[0], implausible))
+    element = element_name(value)
+    samples = group.samples[value.value_name]
+    if any(name.startswith("value") and name != element for name in target):
+        raise type_mismatch(value)
+    period, old = periods
+    if element not in target:
+        target[element] = create(value, samples, period)
+    elif value.value_type == "SampledData":
+        target[element] = merge(value, samples, period, target[element], old, overrides=overrides)
+    elif overrides:
+        target[element] = create(value, samples, period)
+        _unmark(target)
+    else:
+        return
+    _mark(target, value.value_name, implausible)
+
+
+def _unmark(target: _Json) -> None:
+    if target.get("interpretation") == [IMPLAUSIBLE]:
+        del target["interpretation"]
+
+
+def _component_of(observation: _Json, name: str) -> _Json | None:
+    components = observation.get("component")
+    found = components if isinstance(components, list) else []
+    return next((component for component in found if _is_named(component, name)), None)
 
 
 def _is_named(component: _Json, name: str) -> bool:

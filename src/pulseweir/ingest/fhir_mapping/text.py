@@ -94,7 +94,7 @@ def prepare(template: FhirTemplate) -> ObservationText | None:
     """The pieces for a type whose Observation covers one instant; None for every other type."""
     values = [value for _, value in template.parts]
     names = frozenset(value.value_name for value in values)
-    if template.interval != SINGLE or len(names) != len(values) or not names:
+    if template.interval != SINGLE or len(names) != len(values):
         return None
     if any(value.value_type == "SampledData" for value in values):
         return None

@@ -14,6 +14,7 @@ from pulseweir.ingest.grouping import Sample
 SLOT_LIMIT = 200_000
 TICKS_A_MILLISECOND = 10_000
 EMPTY = "E"
+SAMPLE_CODES = frozenset({EMPTY, "U", "L"})
 _DECIMAL = re.compile(r"\s*([+-]?)\s*(\d[\d,]*)?(?:\.(\d*))?(?:[eE]([+-]?\d{1,3}))?\s*", re.ASCII)
 _SEVENTH = re.compile(r"\.\d{6}(\d)")
 Period = tuple[int, int]
@@ -54,6 +55,15 @@ def decimal_text(text: str) -> str | None:
     )
 
 
+def sample_text(text: str) -> str | None:
+    """What a measured text is in SampledData: a number, or one of the codes for none, too low and too high.
+
+    >>> sample_text("7.50"), sample_text("E"), sample_text("7 mV")
+    ('7.50', 'E', None)
+    """
+    return text if text in SAMPLE_CODES else decimal_text(text)
+
+
 def element_name(template: ValueTemplate) -> str:
     """The name of the value[x] element."""
     return f"value{template.value_type}"
@@ -80,8 +90,16 @@ def create(template: ValueTemplate, samples: Sequence[Sample], period: Period) -
     return text if template.value_type == "String" else _quantity(template, text)
 
 
-def merge(template: ValueTemplate, samples: Sequence[Sample], period: Period, stored: object, old: Period) -> Value:
-    """The value after new samples meet a stored one.
+def merge(
+    template: ValueTemplate,
+    samples: Sequence[Sample],
+    period: Period,
+    stored: object,
+    old: Period,
+    *,
+    overrides: bool = True,
+) -> Value:
+    """The value after new samples meet a stored SampledData, or replace a stored value of another type.
 
     Args:
         template: What the value looks like.
@@ -89,6 +107,7 @@ def merge(template: ValueTemplate, samples: Sequence[Sample], period: Period, st
         period: The Observation's period after widening.
         stored: The stored value of the same element.
         old: The Observation's stored period.
+        overrides: New samples win where both have one; else they only fill empty slots.
 
     Raises:
         MessageError: The stored value cannot be merged with.
@@ -103,7 +122,12 @@ def merge(template: ValueTemplate, samples: Sequence[Sample], period: Period, st
             reason="value-type-mismatch",
             expression=template.value_name,
         )
-    merged = dict(read_samples(str(stored.get("data", "")), old[0], float(stored.get("period", 0) or 0)))
+    held = read_samples(str(stored.get("data", "")), old[0], float(stored.get("period", 0) or 0))
+    if not overrides:
+        step = _step(template.period_milliseconds)
+        taken = {(tick - period[0]) // step for tick, _ in held}
+        samples = [sample for sample in samples if (sample[0] - period[0]) // step not in taken]
+    merged = dict(held)
     merged.update(samples)
     rebuilt = build_samples(sorted(merged.items()), period, template.period_milliseconds)
     return _sampled(template, rebuilt)
@@ -151,7 +175,7 @@ def build_samples(samples: Sequence[Sample], period: Period, period_milliseconds
     Raises:
         MessageError: The period has more than `SLOT_LIMIT` slots.
     """
-    step = max(1, round(period_milliseconds * TICKS_A_MILLISECOND))
+    step = _step(period_milliseconds)
     start, end = period
     slots = (end - start) // step + 1
     if slots > SLOT_LIMIT:
@@ -167,7 +191,11 @@ def build_samples(samples: Sequence[Sample], period: Period, period_milliseconds
     return " ".join(data)
 
 
+def _step(period_milliseconds: float) -> int:
+    return max(1, round(period_milliseconds * TICKS_A_MILLISECOND))
+
+
 def read_samples(data: str, start: int, period_milliseconds: float) -> list[Sample]:
     """The samples a SampledData holds, each at its slot's start; empty slots are left out."""
-    step = max(1, round(period_milliseconds * TICKS_A_MILLISECOND))
+    step = _step(period_milliseconds)
     return [(start + slot * step, text) for slot, text in enumerate(data.split()) if text != EMPTY]
