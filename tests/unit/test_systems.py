@@ -7,10 +7,19 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 
+from pulseweir.clock import Clock
 from pulseweir.errors import RefuseToStart
 from pulseweir.run_files import write_ready
 from pulseweir.settings import load_settings
-from pulseweir.systems import EmbeddedServer, PortTaken, fhir_base_url, hub_mqtt_port, pages_config
+from pulseweir.systems import (
+    EmbeddedServer,
+    PortTaken,
+    association_changes,
+    fhir_base_url,
+    hub_mqtt_port,
+    open_fhir_store,
+    pages_config,
+)
 from pulseweir.web.settings import WebSettings
 
 
@@ -46,3 +55,18 @@ def test_another_fhir_service_is_taken_at_its_word(tmp_path: Path) -> None:
     write_ready(tmp_path, "fhir", {"base_url": "https://fhir.example.org/r4"})
 
     assert fhir_base_url(settings) == "https://fhir.example.org/r4"
+
+
+def test_the_embedded_store_counts_where_the_connector_reads_and_another_server_does_not(tmp_path: Path) -> None:
+    settings = load_settings({"data_dir": tmp_path})
+    changes = association_changes(settings)
+    assert changes is not None
+    assert changes() is None
+
+    open_fhir_store(settings, Clock()).close()
+    first = changes()
+    open_fhir_store(settings, Clock()).close()
+
+    assert first is not None
+    assert changes() != first
+    assert association_changes(load_settings({"fhir": {"base_url": "http://elsewhere/fhir"}})) is None
