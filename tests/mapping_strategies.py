@@ -87,18 +87,37 @@ def _arrays(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 json_texts = st.recursive(scalar_texts, lambda inner: _objects(inner) | _arrays(inner), max_leaves=20)
 
 
+def often(usual: st.SearchStrategy[Any], other: st.SearchStrategy[Any], times: int = 9) -> st.SearchStrategy[Any]:
+    """The usual, and once in a while the other."""
+    return st.integers(0, times).flatmap(lambda number: other if number == times else usual)
+
+
+_OTHER_NAMES = tuple(name for name in NAMES if name not in {"device", "at"})
+
+
 @st.composite
 def measured_bodies(draw: st.DrawFn) -> str:
     """A body as devices send them: an object with a device, an instant, and some values."""
-    members = [
-        ("device", draw(st.sampled_from(('"m1"', '"m2"', '"größe"', "7", '" "')) | scalar_texts)),
-        ("at", draw(st.sampled_from(INSTANTS[:3]).map(json.dumps) | scalar_texts)),
-        *((name, draw(json_texts)) for name in draw(st.lists(st.sampled_from(NAMES), max_size=5))),
-    ]
-    left_out = draw(st.sampled_from((None, None, None, "device", "at")))
+    device = often(st.sampled_from(('"m1"', '"m2"', '"größe"', "7")), scalar_texts)
+    moment = often(st.sampled_from(INSTANTS).map(json.dumps), scalar_texts)
+    members = [("device", draw(device)), ("at", draw(moment))]
+    if draw(st.booleans()):
+        members += [("deviceId", '"central"'), ("enqueuedTime", '"2030-01-02T03:04:05Z"')]
+    names = st.lists(often(st.sampled_from(_OTHER_NAMES), st.sampled_from(NAMES)), min_size=1, max_size=5)
+    members += [(name, draw(often(scalar_texts, json_texts, 2))) for name in draw(names)]
+    if draw(st.booleans()):
+        parts = draw(st.lists(_small_objects, max_size=3))
+        members.append(("list", "[" + ",".join(parts) + "]"))
+    left_out = draw(often(st.none(), st.sampled_from(("device", "at"))))
     return "{" + ",".join(f"{json.dumps(name)}:{text}" for name, text in members if name != left_out) + "}"
 
 
+_small_objects = st.builds(
+    lambda device, moment, value: f'{{"device":{device},"at":"{moment}","hr":{value},"v":{value}}}',
+    st.sampled_from(('"m1"', '"m2"')),
+    st.sampled_from(INSTANTS),
+    scalar_texts,
+)
 _BROKEN = (b"", b" ", b"{", b'{"a":NaN}', b"\xff\xfe", b'{"a":"\xff"}', b'"\\ud800"', b"[" * 100 + b"]" * 100, b"1e400")
 
 
@@ -107,14 +126,14 @@ def bodies() -> st.SearchStrategy[bytes]:
     good = measured_bodies().map(str.encode)
     listed = st.lists(measured_bodies(), max_size=3).map(lambda texts: ("[" + ",".join(texts) + "]").encode())
     nested = measured_bodies().map(lambda text: f'{{"list":[{text}],"a":{text}}}'.encode())
-    return st.one_of(good, good, good, nested, listed, json_texts.map(str.encode), st.sampled_from(_BROKEN))
+    strange = json_texts.map(str.encode) | st.sampled_from(_BROKEN)
+    return often(st.one_of(good, good, nested, listed), strange)
 
 
-property_texts = st.sampled_from(
-    (
-        *(None, None, None, "", "{}", '{"hr":"5"}', '{"iothub-creation-time-utc":"2030-01-01T00:00:00Z"}', "[1]", "x{"),
-        '{"iothub-connection-device-id":"d","iothub-enqueuedtime":"2030-01-01T00:00:01Z"}',
-    )
+_ENOUGH = '{"iothub-connection-device-id":"d","iothub-enqueuedtime":"2030-01-01T00:00:01Z"}'
+property_texts = often(
+    st.sampled_from((None, "", "{}", _ENOUGH, _ENOUGH, '{"iothub-creation-time-utc":"2030-01-01T00:00:00.5Z"}')),
+    st.sampled_from(('{"hr":"5"}', '{"Body":{"hr":1}}', "[1]", "x{", "null", '{"hr":{"hr":1}}')),
 )
 
 # --- JSONPath ---
@@ -181,13 +200,11 @@ jsonpaths = st.builds(
 plain_jsonpaths = st.sampled_from(_PLAIN).flatmap(
     lambda name: st.sampled_from((f"$.{name}", f"$.Body.{name}", f"$.matchedToken.{name}", f"$['{name}']", f"{name}"))
 )
-jsonpath_matches = st.one_of(
-    conditions.map(lambda condition: f"$..[?({condition})]"),
-    st.sampled_from(
-        ("$..[?(@hr)]", "$..[?(@device)]", "$..[?(@at && @device)]", "$..[?(@v || @hr)]", "$..[?(@Body.hr)]")
-    ),
-    st.sampled_from(("$.Body", "$", "$.Body.list[*]", "$.Body[*]", "$.Body.list[?(@.at)]", "$.Body.a", "$.Body.none")),
-    jsonpaths,
+_LIKELY = ("$..[?(@hr)]", "$..[?(@device)]", "$..[?(@at && @device)]", "$..[?(@v || @hr)]", "$..[?(@at == @at)]")
+jsonpath_matches = often(
+    st.sampled_from((*_LIKELY, "$.Body", "$.Body.list[*]", "$.Body[*]", "$.Body.list[?(@.at)]", "$.Body.list[0]")),
+    conditions.map(lambda condition: f"$..[?({condition})]") | jsonpaths | st.just("$") | st.just("$..[?(@Body.hr)]"),
+    3,
 )
 
 # --- JMESPath ---
@@ -275,12 +292,13 @@ jmespaths = st.recursive(_bases, _longer, max_leaves=6)
 plain_jmespaths = st.sampled_from(_PLAIN).flatmap(
     lambda name: st.sampled_from((f"Body.{name}", f"matchedToken.{name}", name, f"Body.list[0].{name}"))
 )
-jmespath_matches = st.one_of(
+_LIKELY_QUERIES = ("Body", "[Body][?hr]", "to_array(Body)[?device]", "Body.list[*]", "Body.list[?at]", "[Body, Body][]")
+jmespath_matches = often(
     st.sampled_from(
-        ("Body", "[Body][?hr]", "[Body][?contains(keys(@), 'hr')]", "to_array(Body)[?device]", "Body.list[*]")
+        (*_LIKELY_QUERIES, "[Body][?contains(keys(@), 'hr')]", "Body.list[?v > `1`]", "Body.a || Body.list")
     ),
-    st.sampled_from(("Body.list[?at]", "Body.list[?v > `1`]", "Body.*", "Body.a || Body.list", "Body[]", "Body.none")),
     jmespaths,
+    3,
 )
 
 # --- mappings ---
@@ -289,7 +307,7 @@ jmespath_matches = st.one_of(
 @st.composite
 def _expression(draw: st.DrawFn, paths: Any, queries: Any, *, calculated: bool) -> Any:
     """An expression as a mapping writes it; only CalculatedContent may choose the language."""
-    if not calculated or draw(st.sampled_from((True, True, False))):
+    if not calculated or draw(st.booleans()):
         return draw(paths)
     return {"value": draw(queries), "language": draw(st.sampled_from(("JmesPath", "jmespath")))}
 
@@ -297,50 +315,42 @@ def _expression(draw: st.DrawFn, paths: Any, queries: Any, *, calculated: bool) 
 @st.composite
 def templates(draw: st.DrawFn) -> dict[str, Any]:
     """One template of any kind."""
-    kind = draw(
-        st.sampled_from(
-            (
-                "JsonPathContent",
-                "CalculatedContent",
-                "CalculatedContent",
-                "IotJsonPathContent",
-                "IotCentralJsonPathContent",
-            )
-        )
-    )
+    kinds = ("JsonPathContent", "JsonPathContent", "CalculatedContent", "CalculatedContent", "CalculatedContent")
+    kind = draw(st.sampled_from((*kinds, "IotJsonPathContent", "IotCentralJsonPathContent")))
     calculated = kind == "CalculatedContent"
-    any_path = st.one_of(plain_jsonpaths, plain_jsonpaths, plain_jsonpaths, jsonpaths)
-    any_query = st.one_of(plain_jmespaths, jmespaths)
-    wanted = _expression(any_path, any_query, calculated=calculated)
     prefix = "$.matchedToken" if calculated else "$"
-    device = st.sampled_from((f"{prefix}.device", f"{prefix}.device", "$.Body.device", f"{prefix}.a"))
-    moment = st.sampled_from((f"{prefix}.at", f"{prefix}.at", "$.Body.at", f"{prefix}.v"))
-    moments = st.sampled_from(
-        ("matchedToken.at", "Body.at", "fromUnixTimestamp(Body.v)", "fromUnixTimestampMs(`1893456000000`)")
+    matches = jsonpath_matches
+    if kind == "IotJsonPathContent":
+        matches = often(st.sampled_from(("$", "$..[?(@Body.hr)]", "$..[?(@Body)]")), jsonpath_matches)
+    wanted = _expression(
+        often(plain_jsonpaths, jsonpaths, 3), often(plain_jmespaths, jmespaths, 3), calculated=calculated
     )
-    values = draw(
-        st.lists(
-            st.fixed_dictionaries(
-                {"valueName": st.sampled_from(("one", "two", "größe")), "valueExpression": wanted},
-                optional={"required": st.sampled_from((False, False, False, True))},
-            ),
-            max_size=4,
-        )
+    device = often(st.just(f"{prefix}.device"), plain_jsonpaths)
+    moment = often(st.just(f"{prefix}.at"), plain_jsonpaths)
+    devices = often(st.sampled_from(("matchedToken.device", "to_string(type(@))")), jmespaths)
+    some = st.sampled_from(
+        ("fromUnixTimestamp(Body.v)", "fromUnixTimestampMs(`1893456000000`)", "Body.at", "Body.list[0].at")
+    )
+    flags = often(st.sampled_from((False, "false")), st.sampled_from((True, "true")))
+    value = st.fixed_dictionaries(
+        {"valueName": st.sampled_from(("one", "two", "größe")), "valueExpression": wanted}, optional={"required": flags}
     )
     content: dict[str, Any] = {
         "typeName": draw(st.sampled_from(("t", "u", "größe"))),
-        "typeMatchExpression": draw(_expression(jsonpath_matches, jmespath_matches, calculated=calculated)),
-        "deviceIdExpression": draw(_expression(device, any_query, calculated=calculated)),
-        "timestampExpression": draw(_expression(moment, moments, calculated=calculated)),
-        "values": values,
+        "typeMatchExpression": draw(_expression(matches, jmespath_matches, calculated=calculated)),
+        "deviceIdExpression": draw(_expression(device, devices, calculated=calculated)),
+        "timestampExpression": draw(
+            _expression(moment, often(st.just("matchedToken.at"), some, 3), calculated=calculated)
+        ),
+        "values": draw(st.lists(value, max_size=4)),
     }
-    for name in draw(st.sets(st.sampled_from(("patientId", "encounterId", "correlationId")), max_size=2)):
+    for name in draw(st.sampled_from(((), (), ("patientId",), ("encounterId",), ("patientId", "correlationId")))):
         content[f"{name}Expression"] = draw(wanted)
     return {"templateType": kind, "template": content}
 
 
 def mappings() -> st.SearchStrategy[dict[str, Any]]:
     """Whole mappings; what does not compile as JSONPath loads and fails later, what does not as JMESPath is refused."""
-    return st.lists(templates(), min_size=1, max_size=3).map(
+    return st.lists(templates(), min_size=1, max_size=2).map(
         lambda found: {"templateType": "CollectionContent", "template": found}
     )

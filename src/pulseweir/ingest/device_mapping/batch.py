@@ -16,7 +16,7 @@ from pulseweir.errors import MessageError
 from pulseweir.ingest.device_mapping.batch_schema import NORMALIZED_SCHEMA, Normalized, reject_table
 from pulseweir.ingest.device_mapping.bodies import decode_body, decode_properties, refuse_large
 from pulseweir.ingest.device_mapping.budget import FIELD_STEPS, TEXT_SHIFT
-from pulseweir.ingest.device_mapping.columns import Layout, Row, to_table
+from pulseweir.ingest.device_mapping.columns import Rows, to_table
 from pulseweir.ingest.device_mapping.generated_runtime import FAST_STEPS, LEFT_TO_THE_INTERPRETER, TEXT_STEPS
 from pulseweir.ingest.device_mapping.source_writer import Program
 from pulseweir.ingest.device_mapping.templates import Measurement
@@ -61,8 +61,8 @@ class Messages:
         refuse_large(body, self.body_limit_bytes)
         return {
             "Body": decode_body(body, self.nesting_limit),
-            "Properties": _decoded(self.properties, index, decoded),
-            "SystemProperties": _decoded(self.system_properties, index, decoded),
+            "Properties": _decoded(self.properties[index], decoded) if self.properties else {},
+            "SystemProperties": _decoded(self.system_properties[index], decoded) if self.system_properties else {},
         }
 
     def size(self, index: int) -> int:
@@ -71,8 +71,7 @@ class Messages:
         return len(self.bodies[index]) + sum(4 * len(each[index] or "") for each in texts if each)
 
 
-def _decoded(texts: Sequence[str | None] | None, index: int, decoded: dict[str | None, object]) -> object:
-    text = texts[index] if texts else None
+def _decoded(text: str | None, decoded: dict[str | None, object]) -> object:
     known = decoded.get(text)
     if known is None:
         known = decode_properties(text)
@@ -107,61 +106,58 @@ def interpret(normalize: Normalize, messages: Messages, chosen: Sequence[int]) -
 
 def generate(program: Program, normalize: Normalize, messages: Messages, chosen: Sequence[int]) -> _Batch:
     """Messages through generated source; what it leaves undecided goes through the interpreter."""
-    rows: list[list[Row]] = [[] for _ in program.layouts]
-    run = program.bind(*(each.append for each in rows))
+    rows = Rows(program.layouts)
+    run = program.bind(*rows.appends())
     refused: dict[int, MessageError] = {}
-    undecided: set[int] = set()
+    undecided: list[int] = []
     properties: dict[str | None, object] = {}
+    devices = rows.devices
     for index in chosen:
+        before = len(devices)
         try:
-            left = run(index, messages.envelope(index, properties))
+            left = run(before, messages.envelope(index, properties))
         except MessageError as error:
             refused[index] = error
             continue
         except LEFT_TO_THE_INTERPRETER:
-            undecided.add(index)
+            rows.forget(before)
+            undecided.append(index)
             continue
+        rows.complete(index)
         fields = (FAST_STEPS - left) // FIELD_STEPS
-        if fields * (messages.size(index) >> TEXT_SHIFT) > TEXT_STEPS and text_steps_of(rows, index) > TEXT_STEPS:
-            undecided.add(index)
-    if undecided:
-        for each in rows:
-            each[:] = [row for row in each if row[0] not in undecided]
-    measurements, undated = to_table(program.layouts, rows)
+        if fields * (messages.size(index) >> TEXT_SHIFT) > TEXT_STEPS and is_long(rows):
+            rows.uncomplete()
+            rows.forget(before)
+            undecided.append(index)
+    measurements, undated = to_table(rows)
     made = _Batch(measurements, refused)
-    rest = sorted(undecided | undated)
+    rest = sorted({*undecided, *undated})
     return _merged(made, interpret(normalize, messages, rest)) if rest else made
 
 
-def text_steps_of(rows: list[list[Row]], index: int) -> int:
-    """What the interpreter pays for the texts of the last message."""
-    steps = 0
-    for each in rows:
-        for row in reversed(each):
-            if row[0] != index:
-                break
-            steps += sum(len(cell) >> TEXT_SHIFT for cell in row[1:] if type(cell) is str)
-    return steps
+def is_long(rows: Rows) -> bool:
+    """Whether the texts of the last message cost more than generated source may spend on them."""
+    return sum(length >> TEXT_SHIFT for length in rows.text_lengths()) > TEXT_STEPS
 
 
-def measurements_of(layouts: Sequence[Layout], rows: list[list[Row]]) -> list[Measurement]:
+def measurements_of(rows: Rows) -> list[Measurement]:
     """The rows of one message as measurements.
 
     Raises:
         ExpressionFault: A timestamp is none.
     """
+    moments = [parse_instant(moment) if isinstance(moment, str) else moment for moment in rows.moments]
     found: list[Measurement] = []
-    for layout, each in zip(layouts, rows, strict=True):
-        for row in each:
-            identities = dict(zip(layout.identities, row[3:], strict=False))
-            properties: dict[str, str] = {}
-            for name, cell in zip(layout.names, row[3 + len(layout.identities) :], strict=True):
-                if cell is not None:
-                    properties[name] = render(cell)
-            moment = parse_instant(row[2]) if isinstance(row[2], str) else row[2]
-            patient, encounter, correlation = map(identities.get, ("patient_id", "encounter_id", "correlation_id"))
-            made = (layout.type_name, row[1], moment, patient, encounter, correlation, properties)
-            found.append(Measurement._make(made))
+    columns = [zip(*each, strict=True) for each in rows.own]
+    for head, code in zip(rows.heads, rows.codes, strict=True):
+        layout = rows.layouts[code]
+        cells = next(columns[code], ())
+        identities = dict(zip(layout.identities, cells, strict=False))
+        values = zip(layout.names, cells[len(layout.identities) :], strict=True)
+        properties = {name: render(cell) for name, cell in values if cell is not None}
+        patient, encounter, correlation = map(identities.get, ("patient_id", "encounter_id", "correlation_id"))
+        made = (layout.type_name, rows.devices[head], moments[head], patient, encounter, correlation, properties)
+        found.append(Measurement._make(made))
     return found
 
 
@@ -174,11 +170,12 @@ def normalize_one(tiers: Tiers, normalize: Normalize, envelope: dict[str, object
     program = tiers.program
     if program is None:
         return normalize(envelope)
-    rows: list[list[Row]] = [[] for _ in program.layouts]
+    rows = Rows(program.layouts)
     try:
-        program.bind(*(each.append for each in rows))(0, envelope)
-        if text_steps_of(rows, 0) <= TEXT_STEPS:
-            return measurements_of(program.layouts, rows)
+        program.bind(*rows.appends())(0, envelope)
+        rows.complete(0)
+        if not is_long(rows):
+            return measurements_of(rows)
     except LEFT_TO_THE_INTERPRETER:
         pass
     return normalize(envelope)

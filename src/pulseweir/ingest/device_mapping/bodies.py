@@ -4,6 +4,8 @@ import msgspec
 
 from pulseweir.errors import MessageError
 
+_decode = msgspec.json.Decoder().decode
+
 
 def decode_body(body: bytes, nesting_limit: int) -> object:
     """The decoded body; None when it is empty.
@@ -11,18 +13,22 @@ def decode_body(body: bytes, nesting_limit: int) -> object:
     Raises:
         MessageError: It is not JSON, not UTF-8, or nested too deep. The text of the error holds nothing of the body.
     """
-    if not body.strip():
-        return None
     try:
-        decoded: object = msgspec.json.decode(body)
+        decoded: object = _decode(body)
     except RecursionError:
         raise _too_deep(nesting_limit) from None
     except UnicodeDecodeError as cause:
         raise _not_json("It is not UTF-8 text.", f"byte {cause.start}") from None
     except msgspec.DecodeError as cause:
+        if not body.strip():
+            return None
         place = str(cause).rpartition("(")[2].rstrip(")") if "(byte" in str(cause) else None
         raise _not_json("It is not JSON: NaN, comments and single quotes are not allowed.", place) from None
-    if body.count(b"[") + body.count(b"{") > nesting_limit and depth_of(decoded) > nesting_limit:
+    if (
+        len(body) > nesting_limit
+        and body.count(b"[") + body.count(b"{") > nesting_limit
+        and depth_of(decoded) > nesting_limit
+    ):
         raise _too_deep(nesting_limit)
     return decoded
 

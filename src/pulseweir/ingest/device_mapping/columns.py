@@ -1,4 +1,4 @@
-"""Step 4: the rows that generated source makes, one tuple a measurement, to the columns of a table. Pure.
+"""Step 4: the columns that generated source fills, to the columns of a table. Pure.
 
 Values stay numbers until here, so that a whole column of them becomes text at once. Every text is what
 `tokens.render` makes of the same number.
@@ -10,24 +10,23 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pulseweir.ingest.device_mapping.batch_schema import NORMALIZED_SCHEMA
 from pulseweir.ingest.device_mapping.timestamps import instants
 from pulseweir.ingest.device_mapping.tokens import number_of, render
 from pulseweir.records.topics import INSTANT
 
-Row = tuple[object, ...]
+Cells = list[object]
 Integers = npt.NDArray[np.int64]
 _PLAIN_FROM, _PLAIN_BELOW = 1e-4, 1e10  # between them Arrow writes a number as `render` does
 
 
 class Layout(NamedTuple):
-    """What the rows of one template hold: message, device id, moment, then these.
+    """What the columns of one template hold.
 
     Attributes:
         type_name: The measurement type.
-        identities: Which of correlation_id, patient_id and encounter_id follow, in that order.
+        identities: Which of correlation_id, patient_id and encounter_id come first, in that order.
         names: The value names that follow, in template order; a name may stand twice.
     """
 
@@ -36,135 +35,172 @@ class Layout(NamedTuple):
     names: tuple[str, ...]
 
 
+class Rows:
+    """Measurements as they are found, column by column.
+
+    Templates that read device and instant alike share them: these stand once a match, and measurements point to them.
+
+    Attributes:
+        devices: Device ids.
+        moments: Date texts, or microseconds since 1970 UTC, one for each device id.
+        heads: For each measurement the place of its device id.
+        codes: For each measurement the number of its template.
+        own: For each template its identities and values.
+        messages: The messages that are complete.
+        ends: For each of them how many measurements there are up to its end.
+    """
+
+    def __init__(self, layouts: Sequence[Layout]) -> None:
+        self.layouts = layouts
+        self.devices: Cells = []
+        self.moments: Cells = []
+        self.heads: list[int] = []
+        self.codes: list[int] = []
+        self.own: list[list[Cells]] = [[[] for _ in (*layout.identities, *layout.names)] for layout in layouts]
+        self.messages: list[int] = []
+        self.ends: list[int] = []
+
+    def appends(self) -> list[Callable[..., None]]:
+        """What generated source is bound to."""
+        shared = (self.devices, self.moments, self.heads, self.codes)
+        return [*(column.append for column in shared), *(column.append for each in self.own for column in each)]
+
+    def complete(self, message: int) -> None:
+        """Note that a message has all of its measurements."""
+        self.messages.append(message)
+        self.ends.append(len(self.codes))
+
+    def uncomplete(self) -> None:
+        """Take back that the last message is complete."""
+        self.messages.pop()
+        self.ends.pop()
+
+    def forget(self, devices: int) -> None:
+        """Drop what was found since the last complete message, when there were so many device ids."""
+        before = self.ends[-1] if self.ends else 0
+        for code in self.codes[before:]:
+            for column in self.own[code]:
+                column.pop()
+        del self.codes[before:], self.heads[before:], self.devices[devices:], self.moments[devices:]
+
+    def text_lengths(self) -> list[int]:
+        """How long every text of the last complete message is."""
+        before = self.ends[-2] if len(self.ends) > 1 else 0
+        cells = [self.devices[head] for head in self.heads[before:]]
+        for code in set(self.codes[before:]):
+            size = self.codes[before:].count(code)
+            cells += [cell for column in self.own[code] for cell in column[-size:]]
+        return [len(cell) for cell in cells if isinstance(cell, str)]
+
+
 class Columns(NamedTuple):
     """The values of one value name: text and number of each measurement of its template, null where it has none."""
 
     texts: pa.Array
     numbers: npt.NDArray[np.float64]
 
-
-class Rows(NamedTuple):
-    """The rows of every template that made any, side by side."""
-
-    layouts: list[Layout]
-    columns: list[list[Sequence[object]]]
-
-    def column(self, place: int) -> list[object]:
-        """One of the first columns, over all templates."""
-        return [cell for columns in self.columns for cell in columns[place]]
-
-    def identity(self, name: str) -> list[object]:
-        """An optional identity over all templates; None where a template has no such field."""
-        cells: list[object] = []
-        for layout, columns in zip(self.layouts, self.columns, strict=True):
-            if name in layout.identities:
-                cells += columns[3 + layout.identities.index(name)]
-            else:
-                cells += [None] * len(columns[0])
-        return cells
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """Which of them are there."""
+        found: npt.NDArray[np.bool_] = self.texts.is_valid().to_numpy(zero_copy_only=False)
+        return found
 
 
-def to_table(layouts: Sequence[Layout], rows: list[list[Row]]) -> tuple[pa.Table, set[int]]:
-    """The rows as a table of `NORMALIZED_SCHEMA`, and the messages whose timestamps are none.
+class _Places(NamedTuple):
+    """Where measurements go: the template of each, how many rows it has, and the first of them."""
 
-    Args:
-        layouts: Of each template.
-        rows: Of each template, ordered by message and match; those of messages without a timestamp are taken out.
+    codes: Integers
+    counts: Integers
+    first: Integers
+
+
+def to_table(rows: Rows) -> tuple[pa.Table, set[int]]:
+    """The measurements as a table of `NORMALIZED_SCHEMA`, and the messages of which a timestamp is none.
+
+    Those messages are not in the table: whoever refuses them knows why.
     """
-    undated: set[int] = set()
-    while True:
-        made = _side_by_side(layouts, rows)
-        if not made.layouts:
-            return NORMALIZED_SCHEMA.empty_table(), undated
-        moments, bad = instants(made.column(2))
-        if not bad:
-            return _table(made, moments), undated
-        messages = made.column(0)
-        undated |= {messages[place] for place in bad}  # type: ignore[misc]
-        for each in rows:
-            each[:] = [row for row in each if row[0] not in undated]
+    if not rows.codes:
+        return NORMALIZED_SCHEMA.empty_table(), set()
+    moments, bad = instants(rows.moments)
+    heads = np.array(rows.heads, np.int64)
+    messages = np.repeat(np.array(rows.messages, np.int64), np.diff(np.array([0, *rows.ends])))
+    if not bad:
+        return _table(rows, messages, moments[heads], heads), set()
+    undated = messages[np.isin(heads, bad)]
+    table = _table(rows, messages, moments[heads], heads)
+    kept = ~np.isin(table["message"].to_numpy(), undated)
+    return table.filter(pa.array(kept)), set(undated.tolist())
 
 
-def _side_by_side(layouts: Sequence[Layout], rows: list[list[Row]]) -> Rows:
-    used = [number for number, each in enumerate(rows) if each]
-    return Rows([layouts[number] for number in used], [list(zip(*rows[number], strict=True)) for number in used])
-
-
-def _table(rows: Rows, moments: Integers) -> pa.Table:
-    messages = np.array(rows.column(0), np.int64)
-    order = np.argsort(messages, kind="stable")
-    counts, source, names, values = _properties(rows, order)
-    at = np.repeat(order, counts[order])
-    ordered = messages[order]
-    first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    places = np.arange(len(order)) - np.repeat(first, np.diff(np.append(first, len(order))))
+def _table(rows: Rows, messages: Integers, moments: Integers, heads: Integers) -> pa.Table:
+    codes = np.array(rows.codes, np.int64)
+    used = np.flatnonzero(np.bincount(codes)).tolist()
+    values = {code: [value_columns(cells) for cells in _value_cells(rows, code)] for code in used}
+    counts = np.zeros(len(codes), np.int64)
+    for code in used:
+        if values[code]:
+            counts[codes == code] = sum(made.present.astype(np.int64) for made in values[code])
+    counts = np.maximum(counts, 1)
+    places = _Places(codes, counts, np.cumsum(counts) - counts)
+    at = np.repeat(np.arange(len(codes)), counts)
+    begins = np.flatnonzero(np.concatenate(([True], messages[1:] != messages[:-1])))
+    ordinals = np.arange(len(codes)) - np.repeat(begins, np.diff(np.append(begins, len(codes))))
     arrays = {
         "message": pa.array(messages[at].astype(np.int32)),
-        "measurement": pa.array(np.repeat(places, counts[order]).astype(np.int32)),
-        "type": _types(rows, at),
-        "device_id": _names(rows.column(1), at),
+        "measurement": pa.array(ordinals[at].astype(np.int32)),
+        "type": _types(rows.layouts, codes, at),
+        "device_id": pa.array(rows.devices, pa.utf8()).dictionary_encode().take(pa.array(heads[at])),
         "occurred_at": pa.array(moments[at]).cast(INSTANT),
-        "name": names,
-        "text": values.texts.take(pa.array(source)),
-        "number": pa.array(values.numbers[source], mask=np.isnan(values.numbers[source])),
     }
+    arrays |= _properties(rows.layouts, places, values)
     for name in ("patient_id", "encounter_id", "correlation_id"):
-        arrays[name] = _names(rows.identity(name), at)
+        arrays[name] = _identities(rows, name, codes, at)
     return pa.Table.from_arrays([arrays[name] for name in NORMALIZED_SCHEMA.names], schema=NORMALIZED_SCHEMA)
 
 
-def _types(rows: Rows, at: Integers) -> pa.Array:
-    known = list(dict.fromkeys(layout.type_name for layout in rows.layouts))
-    codes = [known.index(layout.type_name) for layout in rows.layouts]
-    sizes = [len(columns[0]) for columns in rows.columns]
-    return pa.DictionaryArray.from_arrays(np.repeat(np.array(codes, np.int32), sizes)[at], pa.array(known, pa.utf8()))
+def _value_cells(rows: Rows, code: int) -> list[Cells]:
+    return rows.own[code][len(rows.layouts[code].identities) :]
 
 
-def _names(cells: list[object], at: Integers) -> pa.Array:
-    encoded = pa.array(cells, pa.utf8()).dictionary_encode()
-    return encoded.take(pa.array(at))
+def _types(layouts: Sequence[Layout], codes: Integers, at: Integers) -> pa.Array:
+    known = list(dict.fromkeys(layout.type_name for layout in layouts))
+    numbers = np.array([known.index(layout.type_name) for layout in layouts], np.int32)
+    return pa.DictionaryArray.from_arrays(numbers[codes][at], pa.array(known, pa.utf8()))
 
 
-def _properties(rows: Rows, order: Integers) -> tuple[Integers, Integers, pa.Array, Columns]:
-    """How many rows each measurement has, where each row's value lies, the names, and all values side by side."""
-    known = list(dict.fromkeys(name for layout in rows.layouts for name in layout.names))
-    parts: list[tuple[int, int, Columns]] = []
-    counts = np.zeros(len(order), np.int64)
-    begin = 0
-    for layout, columns in zip(rows.layouts, rows.columns, strict=True):
-        size = len(columns[0])
-        for name, cells in zip(layout.names, columns[3 + len(layout.identities) :], strict=True):
-            made = value_columns(cells)
-            parts.append((begin, known.index(name), made))
-            counts[begin : begin + size] += _present(made)
-        begin += size
-    empty = Columns(pa.nulls(1, pa.utf8()), np.array([np.nan]))
-    values = _joined([*(made for _, _, made in parts), empty])
-    counts = np.maximum(counts, 1)
-    next_row = np.empty(len(order), np.int64)
-    next_row[order] = np.cumsum(counts[order]) - counts[order]
-    source = np.full(int(counts.sum()), len(values.texts) - 1)
-    codes = np.full(len(source), -1, np.int32)
-    offset = 0
-    for begin, code, made in parts:
-        size = len(made.texts)
-        present = np.flatnonzero(_present(made))
-        target = next_row[begin : begin + size]
-        source[target[present]] = present + offset
-        codes[target[present]] = code
-        target[present] += 1
-        offset += size
-    names = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(known, pa.utf8()))
-    return counts, source, names, values
+def _identities(rows: Rows, name: str, codes: Integers, at: Integers) -> pa.Array:
+    cells = np.full(len(codes), None, object)
+    for code, layout in enumerate(rows.layouts):
+        if name in layout.identities:
+            cells[codes == code] = rows.own[code][layout.identities.index(name)]
+    if not any(name in layout.identities for layout in rows.layouts):
+        return pa.DictionaryArray.from_arrays(pa.nulls(len(at), pa.int32()), pa.array([], pa.utf8()))
+    return pa.array(cells, pa.utf8()).dictionary_encode().take(pa.array(at))
 
 
-def _present(made: Columns) -> npt.NDArray[np.bool_]:
-    present: npt.NDArray[np.bool_] = made.texts.is_valid().to_numpy(zero_copy_only=False)
-    return present
-
-
-def _joined(parts: list[Columns]) -> Columns:
-    return Columns(pa.concat_arrays([part.texts for part in parts]), np.concatenate([part.numbers for part in parts]))
+def _properties(layouts: Sequence[Layout], places: _Places, values: dict[int, list[Columns]]) -> dict[str, pa.Array]:
+    """The columns name, text and number: each value goes to the next row of its measurement."""
+    known = list(dict.fromkeys(name for layout in layouts for name in layout.names))
+    parts = [made for each in values.values() for made in each]
+    texts = pa.concat_arrays([pa.nulls(1, pa.utf8()), *(made.texts for made in parts)])
+    numbers = np.concatenate([np.array([np.nan]), *(made.numbers for made in parts)])
+    source = np.zeros(int(places.counts.sum()), np.int64)
+    names = np.full(len(source), -1, np.int32)
+    offset = 1
+    for code, each in values.items():
+        target = places.first[places.codes == code]
+        for name, made in zip(layouts[code].names, each, strict=True):
+            present = np.flatnonzero(made.present)
+            source[target[present]] = present + offset
+            names[target[present]] = known.index(name)
+            target[present] += 1
+            offset += len(made.texts)
+    chosen = numbers[source]
+    return {
+        "name": pa.DictionaryArray.from_arrays(pa.array(names, mask=names < 0), pa.array(known, pa.utf8())),
+        "text": texts.take(pa.array(source)),
+        "number": pa.array(chosen, mask=np.isnan(chosen)),
+    }
 
 
 def value_columns(cells: Sequence[object]) -> Columns:
@@ -179,18 +215,15 @@ def _integers(cells: Sequence[object]) -> Columns:
         column = pa.array(cells, pa.int64())
     except OverflowError:
         return _mixed(cells)
-    numbers = pc.fill_null(column, 0).to_numpy().astype(np.float64)
-    return Columns(column.cast(pa.utf8()), _without(column, numbers))
+    return Columns(column.cast(pa.utf8()), _numbers(column, column.fill_null(0).to_numpy().astype(np.float64)))
 
 
 def _floats(cells: Sequence[object]) -> Columns:
     column = pa.array(cells, pa.float64())
-    numbers = pc.fill_null(column, 0.0).to_numpy()
+    numbers = column.fill_null(0.0).to_numpy()
     sizes = np.abs(numbers)
     is_plain = ((sizes >= _PLAIN_FROM) & (sizes < _PLAIN_BELOW)) | (sizes == 0)
-    if not is_plain.all():
-        return _mixed(cells)
-    return Columns(column.cast(pa.utf8()), _without(column, numbers))
+    return Columns(column.cast(pa.utf8()), _numbers(column, numbers)) if is_plain.all() else _mixed(cells)
 
 
 def _texts(cells: Sequence[object]) -> Columns:
@@ -198,19 +231,17 @@ def _texts(cells: Sequence[object]) -> Columns:
     encoded = column.dictionary_encode()
     meanings = [number_of(text) for text in encoded.dictionary.to_pylist()]
     numbers = np.array([np.nan if number is None else number for number in meanings] + [np.nan])
-    return Columns(column, numbers[pc.fill_null(encoded.indices, -1).to_numpy()])
+    return Columns(column, numbers[encoded.indices.fill_null(-1).to_numpy()])
 
 
 def _mixed(cells: Sequence[object]) -> Columns:
     return _texts([None if cell is None else render(cell) for cell in cells])
 
 
-def _without(column: pa.Array, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return (
-        numbers
-        if column.null_count == 0
-        else np.where(column.is_null().to_numpy(zero_copy_only=False), np.nan, numbers)
-    )
+def _numbers(column: pa.Array, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    if column.null_count == 0:
+        return numbers
+    return np.where(column.is_null().to_numpy(zero_copy_only=False), np.nan, numbers)
 
 
 _MAKERS: dict[type, Callable[[Sequence[object]], Columns]] = {int: _integers, float: _floats, str: _texts}

@@ -4,6 +4,7 @@ Generated source decides only what is plain. Whatever it leaves undecided, the i
 raised, and everything of that message is forgotten.
 """
 
+from collections.abc import Collection
 from typing import Final
 
 from pulseweir.ingest.device_mapping.budget import LIST_LIMIT, VISIT_STEPS
@@ -32,28 +33,47 @@ LEFT_TO_THE_INTERPRETER: Final = (
 )
 
 
-def walk(envelope: dict[str, object]) -> tuple[list[dict[str, object]], int]:
-    """Every object of a message in document order, and what the interpreter pays for finding them once."""
-    found: list[dict[str, object]] = []
-    stack: list[object] = [envelope]
-    cost = 0
+def walk(envelope: dict[str, object]) -> tuple[list[dict[str, object]], int, int]:
+    """Every object of a message that has members, in document order.
+
+    Returns:
+        The objects, how many there are with those that are empty, and what the interpreter pays for finding them once.
+    """
+    found = [envelope] if envelope else []
+    number, cost = 1, VISIT_STEPS + len(envelope)
+    for value in envelope.values():
+        if type(value) is dict and _CONTAINERS.isdisjoint(map(type, value.values())):
+            # What most messages are made of: an object of scalars.
+            number += 1
+            cost += VISIT_STEPS + len(value)
+            if value:
+                found.append(value)
+        elif type(value) is dict or type(value) is list:
+            more, paid = _walk_below(value, found)
+            number += more
+            cost += paid
+    return found, number, cost
+
+
+def _walk_below(start: object, found: list[dict[str, object]]) -> tuple[int, int]:
+    number = cost = 0
+    stack = [start]
     while stack:
         value = stack.pop()
         if type(value) is dict:
-            found.append(value)
-            children: list[object] = [child for child in value.values() if type(child) is dict or type(child) is list]
-        elif _CONTAINERS.isdisjoint(map(type, value)):  # type: ignore[call-overload]
-            cost += VISIT_STEPS + (len(value) >> 3)  # type: ignore[arg-type]
-            continue
-        else:
-            children = [child for child in value if type(child) is dict or type(child) is list]  # type: ignore[attr-defined]
-        cost += VISIT_STEPS + len(value)  # type: ignore[arg-type]
-        if children:
-            children.reverse()
-            stack += children
+            number += 1
+            cost += VISIT_STEPS + len(value)
+            if value:
+                found.append(value)
+            children: Collection[object] = value.values()
+        elif type(value) is list:
+            is_flat = _CONTAINERS.isdisjoint(map(type, value))
+            cost += VISIT_STEPS + (len(value) >> 3 if is_flat else len(value))
+            children = () if is_flat else value
+        stack += reversed([child for child in children if type(child) is dict or type(child) is list])
         if cost > FAST_STEPS:
             raise Undecided
-    return found, cost
+    return number, cost
 
 
 def required_text(token: object) -> str:

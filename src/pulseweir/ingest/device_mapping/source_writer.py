@@ -25,7 +25,6 @@ from pulseweir.ingest.device_mapping.source_lines import Source
 from pulseweir.ingest.device_mapping.templates import Field, Template
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault, Property
 
-Append = Callable[[tuple[object, ...]], None]
 Run = Callable[[int, dict[str, object]], int]
 _IDENTITIES = ("correlation", "patient", "encounter")
 _RUNTIME: dict[str, object] = {
@@ -42,8 +41,8 @@ class Program(NamedTuple):
     """A mapping as a Python function.
 
     Attributes:
-        bind: From one append for each template to the function that runs a message: from its number and its envelope
-            to the steps it left. It raises what `generated_runtime.LEFT_TO_THE_INTERPRETER` names.
+        bind: From what `columns.Rows.appends` gives to the function that runs a message: from how many device ids there
+            are, and its envelope, to the steps it left. It raises what `LEFT_TO_THE_INTERPRETER` names.
         layouts: What the rows of each template hold.
         text: The source, for people who want to read it.
     """
@@ -73,17 +72,20 @@ def layout_of(template: Template) -> Layout:
 
 
 def _written(source: Source, templates: Sequence[Template]) -> str:
-    emits = [f"emit{number}" for number in range(len(templates))]
     scans = [_scan_of(template.type_match) for template in templates]
     envelope = Scope(source, "envelope", is_object=True)
     lists = _write_scans(source, scans)
-    for template, steps, tokens, emit in zip(templates, scans, lists, emits, strict=True):
-        _TemplateSource(source, template, envelope, emit).write(steps, tokens)
+    shared: dict[object, str] = {}
+    appends: list[str] = []
+    for code, (template, steps, tokens) in enumerate(zip(templates, scans, lists, strict=True)):
+        _TemplateSource(source, template, code, envelope, shared, appends).write(steps, tokens)
     body = source.text()
     head = Source()
-    head.add(f"def bind({', '.join(emits)}):")
-    head.add("    def run(message, envelope):")
+    head.add(f"def bind({', '.join(('add_device', 'add_moment', 'add_head', 'add_code', *appends))}):")
+    head.add("    def run(count, envelope):")
     head.add(f"        left = {FAST_STEPS}")
+    for name in shared.values():
+        head.add(f"        {name} = MISSING")
     head.add(f"        budget = Budget({FAST_STEPS})" if "budget" in body or "functions" in body else "        pass")
     if "functions." in body:
         head.add("        functions = DialectFunctions(budget)")
@@ -125,10 +127,10 @@ def _write_scans(source: Source, scans: list[tuple[Step, ...] | None]) -> list[s
     ]
     if not tests:
         return list(names)
-    source.add("objects, cost = walk(envelope)")
+    source.add("objects, number, cost = walk(envelope)")
     # The interpreter walks once for each template: what takes it too long must not pass here.
     cost = sum(filter_steps(where.condition) for _, where in tests)
-    source.add(f"left -= cost * {len(tests)} + len(objects) * {cost}")
+    source.add(f"left -= cost * {len(tests)} + number * {cost}")
     with source.block("if left < 0:"):
         source.add("raise Undecided")
     for name, _ in tests:
@@ -143,11 +145,21 @@ def _write_scans(source: Source, scans: list[tuple[Step, ...] | None]) -> list[s
 class _TemplateSource:
     """Writes what one template makes of a message."""
 
-    def __init__(self, source: Source, template: Template, envelope: Scope, emit: str) -> None:
+    def __init__(
+        self,
+        source: Source,
+        template: Template,
+        code: int,
+        envelope: Scope,
+        shared: dict[object, str],
+        appends: list[str],
+    ) -> None:
         self.source = source
         self.template = template
+        self.code = code
         self.envelope = envelope
-        self.emit = emit
+        self.shared = shared
+        self.appends = appends
         self.cost = FIELD_STEPS * len(template.fields)
 
     def write(self, steps: tuple[Step, ...] | None, tokens: str | None) -> None:
@@ -222,8 +234,8 @@ class _TemplateSource:
             else Scope(self.source, token, is_object=is_object)
         )
         template = self.template
-        cells = ["message", self.text(template.device, scope), self.moment(template.timestamp, scope)]
-        cells += [self.text(field, scope) for field in _identities(template)]
+        head = self.head(token, scope)
+        cells = [self.text(field, scope) for field in _identities(template)]
         seen: dict[str, list[str]] = {}
         for field in template.values:
             value = self.value(field, scope)
@@ -232,7 +244,30 @@ class _TemplateSource:
                     self.source.add(f"{value} = None")
             seen[field.label].append(value)
             cells.append(value)
-        self.source.add(f"{self.emit}(({', '.join(cells)}))")
+        self.source.add(f"add_head({head})")
+        self.source.add(f"add_code({self.code})")
+        for place, cell in enumerate(cells):
+            append = f"add{self.code}_{place}"
+            self.appends.append(append)
+            self.source.add(f"{append}({cell})")
+
+    def head(self, token: str, scope: Scope) -> str:
+        """Lines that find device and instant of a match, unless a template that reads them alike just did."""
+        template = self.template
+        fields = (template.device, template.timestamp)
+        alike = (template.uses_envelope, *((one.language, one.text) for field in fields for one in field.expressions))
+        last = self.shared.setdefault(alike, f"last{len(self.shared)}")
+        head = last.replace("last", "head")
+        with self.source.block(f"if {token} is not {last}:"):
+            inner = scope.branch()
+            device = self.text(template.device, inner)
+            moment = self.moment(template.timestamp, inner)
+            self.source.add(f"add_device({device})")
+            self.source.add(f"add_moment({moment})")
+            self.source.add(f"{head} = count")
+            self.source.add("count += 1")
+            self.source.add(f"{last} = {token}")
+        return head
 
     def text(self, field: Field, scope: Scope) -> str:
         value = self.found(field, scope)
