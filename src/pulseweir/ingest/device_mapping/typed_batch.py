@@ -9,8 +9,9 @@ from msgspec import UNSET
 from pulseweir.ingest.device_mapping.budget import STEP_LIMIT, Budget
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault
 from pulseweir.ingest.device_mapping.typed_columns import Column
+from pulseweir.ingest.device_mapping.typed_formulas import Formula, results_of
 from pulseweir.ingest.device_mapping.typed_objects import Counts, Flags, Objects, Scalar
-from pulseweir.ingest.device_mapping.typed_paths import BODY, Check, Combined, Passes, Path, Present
+from pulseweir.ingest.device_mapping.typed_paths import BODY, Check, Combined, Passes, Path, Present, Source
 
 _decode_members = msgspec.json.Decoder(dict[str, Scalar]).decode
 Members = dict[str, Scalar]
@@ -31,10 +32,11 @@ class Batch:
         self.steps: Counts = np.zeros(objects.count, np.int64)
         self.properties: dict[Path, list[Members]] = {}
         self._objects = objects
-        self._values: dict[Path, list[object]] = {}
-        self._columns: dict[tuple[Path, ...], Column] = {}
+        self._values: dict[Source, list[object]] = {}
+        self._failed: dict[Formula, Flags] = {}
+        self._columns: dict[tuple[Source, ...], Column] = {}
 
-    def column(self, sources: tuple[Path, ...]) -> Column:
+    def column(self, sources: tuple[Source, ...]) -> Column:
         """The first of some members that is there and not null, of each message."""
         found = self._columns.get(sources)
         if found is None:
@@ -45,12 +47,18 @@ class Batch:
             found = self._columns[sources] = Column(values)
         return found
 
-    def values(self, path: Path) -> list[object]:
-        """A member of each message; UNSET where there is none."""
-        found = self._values.get(path)
+    def values(self, source: Source) -> list[object]:
+        """A member of each message, or what is computed of its members; UNSET where there is none."""
+        found = self._values.get(source)
         if found is None:
-            found = self._values[path] = self._looked_up(path)
+            found = self._computed(source) if isinstance(source, Formula) else self._looked_up(source)
+            self._values[source] = found
         return found
+
+    def failed(self, formula: Formula) -> Flags:
+        """Messages for which a formula fails."""
+        self.values(formula)
+        return self._failed[formula]
 
     def present(self, path: Path, *, filled: bool = False) -> Flags:
         """Which messages have a member; `filled` asks that it is not null either."""
@@ -87,6 +95,11 @@ class Batch:
             return False
         finally:
             self.steps[message] += STEP_LIMIT - budget.steps
+
+    def _computed(self, formula: Formula) -> list[object]:
+        results, failed = results_of(formula, [self.values(path) for path in formula.paths])
+        self._failed[formula] = np.array(failed, np.bool_)
+        return results
 
     def _looked_up(self, path: Path) -> list[object]:
         if path[:1] == BODY:

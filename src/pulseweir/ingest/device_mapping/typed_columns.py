@@ -70,7 +70,8 @@ class Column:
         if self._numbers.dtype.kind == "i":
             return texts
         size = np.abs(self._numbers)
-        odd = np.flatnonzero((size >= _PLAIN_BELOW) | ((size < _PLAIN_FROM) & (size > 0)))
+        is_plain = (size < _PLAIN_BELOW) & ((size >= _PLAIN_FROM) | (size == 0))
+        odd = np.flatnonzero(~is_plain)
         if not odd.size:
             return texts
         written = texts.to_pylist()
@@ -82,7 +83,8 @@ class Column:
     def numbers(self) -> Numbers:
         """The number each text means, not-a-number for none; rows as `texts`."""
         if self._numbers is not None:
-            return self._numbers.astype(np.float64)
+            numbers = self._numbers.astype(np.float64)
+            return np.where(np.isfinite(numbers), numbers, np.nan)
         texts = self.texts.to_pylist()
         meant = {text: None if text is None else number_of(text) for text in set(texts)}
         return np.array([np.nan if meant[text] is None else meant[text] for text in texts], np.float64)

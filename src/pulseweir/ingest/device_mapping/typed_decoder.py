@@ -89,7 +89,7 @@ class TypedPlan:
         here, comparisons apart, which are counted as they are made.
         """
         tests = sum(len(paths_of(reading.match.check)) for reading in self._readings)
-        fields = sum(len(reading.fields.wanted) for reading in self._readings if reading.fields)
+        fields = sum(reading.fields.weight for reading in self._readings if reading.fields)
         fixed = _TEMPLATE_STEPS * (len(self._readings) + fields + tests * self._objects)
         a_character = _WALK_STEPS * len(self._readings) + (tests * self._objects + fields) / _TEXT_CHARACTERS_A_STEP
         return int((STEP_LIMIT // 2 - fixed) / a_character / (1 + len(PROPERTIES)))
@@ -192,6 +192,8 @@ def _refused(fields: Fields, batch: Batch) -> Flags:
     """Messages that lack what a template requires, if it matches them."""
     refused = batch.column(fields.timestamp.sources).instants[1]
     for field in fields.wanted:
+        for formula in field.formulas:
+            refused = refused | batch.failed(formula)
         if field.required and field is not fields.timestamp:
             refused = refused | batch.column(field.sources).blank
     return refused

@@ -27,8 +27,10 @@ from pulseweir.ingest.device_mapping.jsonpath_parser import (
 from pulseweir.ingest.device_mapping.jsonpath_parser import Path as FilterPath
 from pulseweir.ingest.device_mapping.templates import Field, Template
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault
+from pulseweir.ingest.device_mapping.typed_formulas import Formula, NoFormula, formula_of
 
 Path = tuple[str, ...]
+Source = Path | Formula
 ENVELOPE: Path = ()
 BODY: Path = ("Body",)
 PROPERTIES: tuple[Path, ...] = (("Properties",), ("SystemProperties",))
@@ -90,11 +92,16 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Where a field is read; the first source that is there and not null wins."""
+    """Where a field is read, or of what it is computed; the first source that is there and not null wins."""
 
     label: str
     required: bool
-    sources: tuple[Path, ...]
+    sources: tuple[Source, ...]
+
+    @property
+    def formulas(self) -> list[Formula]:
+        """The sources that are computed."""
+        return [source for source in self.sources if isinstance(source, Formula)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +124,13 @@ class Fields:
     @property
     def paths(self) -> list[Path]:
         """Every path a field is read from."""
-        return [path for field in self.wanted for path in field.sources]
+        sources = [source for field in self.wanted for source in field.sources]
+        return [path for source in sources for path in (source.paths if isinstance(source, Formula) else (source,))]
+
+    @property
+    def weight(self) -> int:
+        """To what evaluating them is in proportion."""
+        return sum(1 + sum(formula.nodes for formula in field.formulas) for field in self.wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +159,7 @@ def reading_of(template: Template) -> Reading:
     match = _match(template.type_match)
     try:
         fields = _fields(template, match.token)
-    except (Unplannable, ExpressionFault):
+    except (Unplannable, NoFormula, ExpressionFault):
         fields = None
     return Reading(template.type_name, match, fields)
 
@@ -263,14 +276,17 @@ def _wanted(field: Field, template: Template, token: Path) -> Wanted | None:
     )
 
 
-def _source(expression: Expression, template: Template, token: Path) -> Path:
-    is_query = expression.language == "JmesPath"
-    names = _query(expression.text) if is_query else _names(parse(expression.text))
-    if not template.uses_envelope:
-        return token + names
-    if names[:1] == (_MATCHED,):
-        return token + names[1:]
-    return names
+def _source(expression: Expression, template: Template, token: Path) -> Source:
+    def located(names: Path) -> Path:
+        if not template.uses_envelope:
+            return token + names
+        return token + names[1:] if names[:1] == (_MATCHED,) else names
+
+    if expression.language == "JsonPath":
+        return located(_names(parse(expression.text)))
+    if _QUERY.fullmatch(expression.text) is not None:
+        return located(_query(expression.text))
+    return formula_of(expression.text, located)
 
 
 def _names(steps: Sequence[Step]) -> Path:

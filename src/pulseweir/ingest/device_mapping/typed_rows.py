@@ -98,8 +98,8 @@ class _LongTable:
         """The place of each row's measurement in its message."""
         matched = _side_by_side([identity.matched for identity in self._identities])
         matched = matched.reshape(-1, len(self._identities))
-        ordinals: np.ndarray = np.cumsum(matched, axis=1, dtype=np.int32).ravel() - 1
-        return ordinals[self._identity_cells]
+        ordinals: np.ndarray = np.take(np.cumsum(matched, axis=1, dtype=np.int32), self._identity_cells) - 1
+        return ordinals
 
     def _of_identities(self, columns: Sequence[Column | None]) -> tuple[list[Column], Places]:
         return _gathered(columns, self._identity_cells, self._message)

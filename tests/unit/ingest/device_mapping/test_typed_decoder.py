@@ -62,6 +62,22 @@ CALCULATED_PATHS = [
     "$.SystemProperties.iothub-connection-device-id",
     "$.elsewhere",
 ]
+FORMULAS = [
+    "add(Body.a, `1`)",
+    "subtract(matchedToken, `0.5`)",
+    "multiply(Body.a, Body.b)",
+    "divide(Body.a, Body.b)",
+    "divide(matchedToken.a, `3`)",
+    "divide(floor(add(divide(multiply(subtract(Body.a, `32`), `500.0`), `9.0`), `0.5`)), `100.0`)",
+    "pow(Body.a, `2`)",
+    "floor(Body.a)",
+    "ceil(matchedToken)",
+    "to_number(Body.a)",
+    "to_string(Body.bp.a)",
+    "abs(Body.b)",
+    "fromUnixTimestampMs(Body.a)",
+    "Body.a",
+]
 NAMES = ["a", "b", "bp", "device", "at", "Body", "p", "other", "é", "\\u0061", "b\\u0070"]
 MOMENT = '"2030-01-02T03:04:05Z"'
 TAME_WORDS = ['"A"', '"x"', "null", "true", '"d1"', MOMENT, '"2030-01-02T03:04:05.5Z"', "0", "1"]
@@ -160,19 +176,25 @@ class Writer:
             match = {"value": self.one_of(QUERIES), "language": "JmesPath"}
         top = "$.Body" if calculated or "Body." in match else "$"
         paths = CALCULATED_PATHS if calculated else LEGACY_PATHS
+
+        def path() -> Any:
+            if calculated and self.rarely(3):
+                return {"value": self.one_of(FORMULAS), "language": "JmesPath"}
+            return self.one_of(paths)
+
         content: dict[str, Any] = {
             "typeName": self.one_of(["one", "two", "three"]),
             "typeMatchExpression": match,
-            "deviceIdExpression": self.one_of(paths) if self.rarely() else f"{top}.device",
-            "timestampExpression": self.one_of(paths) if self.rarely() else f"{top}.at",
+            "deviceIdExpression": path() if self.rarely() else f"{top}.device",
+            "timestampExpression": path() if self.rarely() else f"{top}.at",
             "values": [
-                {"valueName": self.one_of("uvw"), "valueExpression": self.one_of(paths), "required": self.rarely(5)}
+                {"valueName": self.one_of("uvw"), "valueExpression": path(), "required": self.rarely(5)}
                 for _ in range(self.random.randrange(4))
             ],
         }
         for name in ("patientIdExpression", "encounterIdExpression", "correlationIdExpression"):
             if self.rarely(5):
-                content[name] = self.one_of(paths)
+                content[name] = path()
         return {"templateType": kind, "template": content}
 
 
