@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from pulseweir.ingest.device_mapping.tokens import FIRST_INSTANT, ExpressionFault, parse_instant
+from pulseweir.ingest.device_mapping.tokens import FIRST_INSTANT, LAST_INSTANT, ExpressionFault, parse_instant
 from pulseweir.ingest.device_mapping.typed_objects import Flags
 
 Microseconds = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -36,7 +36,7 @@ def _of_one_length(texts: pa.StringArray, length: int) -> tuple[Microseconds, Fl
         except pa.ArrowInvalid:
             pass
         else:
-            if instants.min() >= FIRST_INSTANT:
+            if instants.min() >= FIRST_INSTANT and instants.max() <= LAST_INSTANT:
                 return instants, np.zeros(len(texts), np.bool_)
     return _one_by_one(texts)
 

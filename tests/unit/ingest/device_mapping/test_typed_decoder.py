@@ -259,3 +259,171 @@ def test_what_it_decides_is_what_the_interpreter_says(random: Random) -> None:
     bodies = [writer.body() for _ in range(random.randrange(6))]
 
     undecided_after_comparing(mapping, bodies, writer.properties(len(bodies)), writer.properties(len(bodies)))
+
+
+VITALS = mapping_of(
+    *[
+        {
+            "templateType": "JsonPathContent",
+            "template": {
+                "typeName": name,
+                "typeMatchExpression": f"$..[?(@{name})]",
+                "deviceIdExpression": "$.device",
+                "timestampExpression": "$.at",
+                "values": [{"valueName": name, "valueExpression": f"$.{name}", "required": name == "pulse"}],
+            },
+        }
+        for name in ("pulse", "note")
+    ]
+)
+GOOD = b'{"device":"d1","at":"2030-01-02T03:04:05Z","pulse":61}'
+
+
+def with_member(member: bytes) -> bytes:
+    return GOOD[:-1] + b"," + member + b"}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        GOOD,
+        b" " + GOOD.replace(b",", b" ,\n") + b"\n",
+        GOOD.replace(b'"pulse"', b'"\\u0070ulse"'),
+        GOOD.replace(b"61", b"36.60"),
+        GOOD.replace(b"61", b'" 61"'),
+        GOOD.replace(b"61", b"true"),
+        GOOD.replace(b"61", b"1e21"),
+        GOOD.replace(b"61", b"18446744073709551616"),
+        GOOD.replace(b'"d1"', b"12"),
+        GOOD.replace(b"05Z", b"05.123456+02:00"),
+        GOOD.replace(b"05Z", b"05"),
+        b'{"device":"d1","at":"2030-01-02T03:04:05Z"}',
+        b"{}",
+        with_member(b'"note":null'),
+        with_member(b'"note":""'),
+        with_member(b'"pulse":62'),
+        with_member(b'"unit":"\xc2\xb0C"'),
+        with_member(b'"unit":"{"'),
+        with_member(b'"id":"7e9999 1e400"'),
+        with_member(b'"list":[1,2,[3]]'),
+        with_member(b'"list":[{"other":1},{"other":2}]'),
+        with_member(b'"more":{"other":{"device":"d2","at":null}}'),
+    ],
+)
+def test_what_devices_send_is_decided(body: bytes) -> None:
+    assert undecided_after_comparing(VITALS, [GOOD, body, GOOD]) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"7",
+        b"[]",
+        GOOD[:-1],
+        GOOD + b",1",
+        GOOD + GOOD,
+        GOOD.replace(b"61", b"null"),
+        GOOD.replace(b"61", b'" "'),
+        GOOD.replace(b"61", b"[61]"),
+        GOOD.replace(b"61", b'{"value":61}'),
+        GOOD.replace(b"61", b"1e400"),
+        GOOD.replace(b'"d1"', b"null"),
+        GOOD.replace(b'"d1"', b'"\xff"'),
+        GOOD.replace(b"01-02", b"02-30"),
+        GOOD.replace(b'"2030-01-02T03:04:05Z"', b"1893553445"),
+        with_member(b'"x":1e400'),
+        with_member(b'"x":1E+0400'),
+        with_member(b'"x":' + b"9" * 400 + b".5"),
+        with_member(b'"x":' + b"9" * 280 + b"e99"),
+        with_member(b'"x":' + b"9" * 5000),
+        with_member(b'"x":"\xff"'),
+        with_member(b'"\xff":1'),
+        with_member(b'"x":"\\ud800"'),
+        with_member(b'"x":' + b"[" * NESTING_LIMIT + b"]" * NESTING_LIMIT),
+        with_member(b'"x":' + b"[" * 100_000 + b"]" * 100_000),
+        with_member(b'"more":{"pulse":60}'),
+        with_member(b'"more":{"p\\u0075lse":60}'),
+        with_member(b'"more":[{"note":1}]'),
+        with_member(b'"pulse":{"pulse":60},"pulse":61'),
+        with_member(b'"x":[' + b"0," * 100_000 + b"0]"),
+    ],
+)
+def test_what_raises_a_doubt_stays_undecided_alone(body: bytes) -> None:
+    assert undecided_after_comparing(VITALS, [GOOD, body, GOOD]) == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_decided"),
+    [
+        (None, True),
+        ("", True),
+        ("{}", True),
+        ('{"ward":"A","level":3}', True),
+        ('{"pulse":"60"}', False),
+        ('{"ward":{"pulse":60}}', False),
+        ('{"ward":{}}', False),
+        ("[]", False),
+        ("{", False),
+    ],
+)
+def test_properties_that_a_template_might_match_leave_a_message_undecided(text: str | None, is_decided: bool) -> None:
+    bodies, texts = [GOOD, GOOD], ["{}", text]
+
+    assert undecided_after_comparing(VITALS, bodies, texts) == ([] if is_decided else [1])
+    assert undecided_after_comparing(VITALS, bodies, None, texts) == ([] if is_decided else [1])
+
+
+def test_a_batch_that_is_mostly_undecided_loses_nothing() -> None:
+    bodies = [GOOD if number % 10 == 3 else with_member(b'"more":{"pulse":60}')[number % 2 :] for number in range(200)]
+
+    undecided = undecided_after_comparing(VITALS, bodies)
+
+    assert undecided == [number for number in range(200) if number % 10 != 3]
+
+
+def test_nothing_at_all_is_an_empty_table() -> None:
+    table, undecided = planned(VITALS).decode([])
+
+    assert table.schema.equals(NORMALIZED_SCHEMA)
+    assert (table.num_rows, undecided) == (0, [])
+
+
+@pytest.mark.parametrize("size", [1_000, 5_000, 20_000, 100_000])
+@pytest.mark.parametrize("filler", [b"[],", b"0,", b"{},", b'[[0,"a"]],'])
+def test_a_message_that_may_cost_more_than_its_budget_is_undecided(size: int, filler: bytes) -> None:
+    pattern = "/^a*b/"
+    costly = [
+        {
+            "templateType": "CalculatedContent",
+            "template": {
+                "typeName": f"kind-{number}",
+                "typeMatchExpression": f"$..[?(@pulse && @pulse > 0 && $.Body.note =~ {pattern})]",
+                "deviceIdExpression": "$.Body.device",
+                "timestampExpression": "$.Body.at",
+                "values": [],
+            },
+        }
+        for number in range(30)
+    ]
+    note = with_member(b'"note":"' + b"a" * 60 + b'b"')
+    filled = note[:-1] + b',"x":[' + (filler * (size // len(filler)))[:-1] + b"]}"
+
+    undecided_after_comparing(mapping_of(*costly), [note, filled])
+    undecided_after_comparing(VITALS, [note, filled])
+
+
+@pytest.mark.parametrize(
+    "match",
+    ["$..[?(@)]", "$.Body.readings[?(@.pulse)]", "$..pulse", "$..[?(@a == @b)]", "$..[?(@Body.a || @b)]", "$.x.y"],
+)
+def test_a_match_it_does_not_know_is_not_planned(match: str) -> None:
+    template = {
+        "typeName": "one",
+        "typeMatchExpression": match,
+        "deviceIdExpression": "$.Body.device",
+        "timestampExpression": "$.Body.at",
+        "values": [],
+    }
+
+    assert plan(mapping_of({"templateType": "CalculatedContent", "template": template}).templates) is None
