@@ -46,7 +46,9 @@ class MappingPair:
         device = _half(
             lambda: DeviceMapping.loads(device_text, source=f"{name}/{DEVICE_FILE}", compatibility="pulseweir"), faults
         )
-        fhir = _half(lambda: FhirMapping.loads(fhir_text, source=f"{name}/{FHIR_FILE}"), faults)
+        fhir = _half(
+            lambda: FhirMapping.loads(fhir_text, source=f"{name}/{FHIR_FILE}", compatibility="pulseweir"), faults
+        )
         if device is None or fhir is None:
             raise faults[0] if len(faults) == 1 else _both(name, faults)
         return cls(name, device, fhir, mapping_version(device_text, fhir_text), (device_text, fhir_text))

@@ -104,8 +104,14 @@ def boundary(interval: int, tick: int) -> tuple[int, int]:
     return start, start + length - 1
 
 
-def segment(interval: int, tick: int, correlation_id: str | None) -> str:
+def segment(interval: int, tick: int, correlation_id: str | None, *, with_fraction: bool = True) -> str:
     """The part of an identifier that tells groups of one device and type apart.
+
+    Args:
+        interval: Minutes of one Observation, `SINGLE` or `CORRELATION`.
+        tick: An instant of the group.
+        correlation_id: What ties the group together, if anything.
+        with_fraction: Show fractions of a second of a single instant; the predecessor does not.
 
     >>> segment(HOURLY, 15_463_008_050_000_000, None)
     '20190101000000Z.20190101005959Z'
@@ -119,7 +125,7 @@ def segment(interval: int, tick: int, correlation_id: str | None) -> str:
         return correlation_id
     start, end = boundary(interval, tick)
     if interval == SINGLE:
-        text = _compact(start, with_fraction=True)
+        text = _compact(start, with_fraction=with_fraction)
         return f"{text}.{text}"
     return f"{_compact(start, with_fraction=False)}.{_compact(end, with_fraction=False)}"
 
@@ -158,9 +164,15 @@ def resource_id(value: str, system: str | None = SERVICE_SYSTEM) -> str:
 
 
 def observation_groups(
-    interval: int, data: Iterable[tuple[int, Mapping[str, str]]], correlation_id: str | None
+    interval: int,
+    data: Iterable[tuple[int, Mapping[str, str]]],
+    correlation_id: str | None,
+    *,
+    with_fraction: bool = True,
 ) -> list[tuple[str, ObservationGroup]]:
     """Cut (tick, properties) pairs into Observation groups, oldest first, each with its segment.
+
+    Single groups are told apart by their instant, whatever their segments show of it.
 
     Raises:
         MessageError: A correlation id is needed and missing.
@@ -168,16 +180,17 @@ def observation_groups(
     rows = sorted(data, key=lambda row: row[0])
     if not rows:
         return []
-    found: dict[str, ObservationGroup] = {}
+    found: dict[str, tuple[str, ObservationGroup]] = {}
     for tick, properties in rows:
-        part = segment(interval, tick, correlation_id)
-        group = found.get(part)
-        if group is None:
+        key = segment(interval, tick, correlation_id)
+        if key not in found:
             start, end = (rows[0][0], rows[-1][0]) if interval == CORRELATION else boundary(interval, tick)
-            group = found[part] = ObservationGroup(start, end)
+            part = segment(interval, tick, correlation_id, with_fraction=with_fraction)
+            found[key] = (part, ObservationGroup(start, end))
+        group = found[key][1]
         for name, text in properties.items():
             samples = group.samples.setdefault(name, [])
             # The first of equal times stays, as in the predecessor; `batch_groups` has chosen it.
             if not samples or samples[-1][0] != tick:
                 samples.append((tick, text))
-    return list(found.items())
+    return list(found.values())

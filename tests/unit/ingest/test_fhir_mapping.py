@@ -46,12 +46,12 @@ SAMPLED = {"valueType": "SampledData", "valueName": "v", "defaultPeriod": 60_000
         ({"typeName": " "}, "Empty type name is not allowed"),
         ({"codes": None}, "Required property 'Codes'"),
         ({"codes": 5}, "codes: is not an array"),
-        ({"periodInterval": 15}, "no known interval"),
         ({"periodInterval": "Weekly"}, "no known interval"),
         ({"value": {"valueType": "Ratio"}}, "no value type"),
         ({"value": {}}, "Required property 'ValueType'"),
         ({"value": {"valueType": "SampledData", "valueName": "v"}}, "milliseconds"),
         ({"components": [{"codes": []}]}, "has no value"),
+        ({"typeName": " ", "components": [{"codes": []}]}, "has no value"),
         ({"components": 1}, "components: is not an array"),
         ({"category": 1}, "category: is not an array"),
     ],
@@ -82,7 +82,8 @@ def test_a_value_knows_its_code_and_unit() -> None:
 
 
 def test_two_readings_within_a_second_are_two_observations() -> None:
-    made = mapping(value=QUANTITY).observation(group(("12:00:00.25", {"v": "1"}), ("12:00:00.5", {"v": "2"})))
+    readings = group(("12:00:00.25", {"v": "1"}), ("12:00:00.5", {"v": "2"}))
+    made = mapping(value=QUANTITY).observation(readings, compatibility="pulseweir")
 
     assert isinstance(made, list)
     assert [one["identifier"][0]["value"] for one in made] == [  # type: ignore[index]

@@ -242,7 +242,7 @@ class _TemplateReader:
             self.faults.add(node, place, "is not an expression.", "Write the expression as text.")
             return None
         if not node.scalar.strip():
-            if self.calculated:
+            if self.calculated or self.compatibility == "pulseweir":
                 self.faults.add(node, place, "An expression must be set; it is blank.", "Write the expression.")
             return None
         return self.compile(node, node.scalar, place, language)

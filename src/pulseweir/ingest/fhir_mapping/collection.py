@@ -11,8 +11,8 @@ from pulseweir.ingest.device_mapping.loader import Compatibility, Faults, read_c
 from pulseweir.ingest.device_mapping.located_json import LocatedJsonError, Node, from_plain
 from pulseweir.ingest.fhir_mapping.observations import Subject, merged_observation, new_observation
 from pulseweir.ingest.fhir_mapping.templates import FhirTemplate, load_template
-from pulseweir.ingest.fhir_mapping.values import parse_ticks
-from pulseweir.ingest.grouping import observation_groups
+from pulseweir.ingest.fhir_mapping.values import decimal_text, parse_ticks
+from pulseweir.ingest.grouping import INTERVALS, observation_groups
 from pulseweir.records.codes import LOINC
 
 _Json = dict[str, object]
@@ -43,8 +43,13 @@ class FhirMapping:
     bindings: dict[tuple[str, str], Binding]
 
     @classmethod
-    def load(cls, source: Path | str | Mapping[str, object]) -> Self:
+    def load(cls, source: Path | str | Mapping[str, object], *, compatibility: Compatibility = "strict") -> Self:
         """Read a mapping from a file or from decoded JSON.
+
+        Args:
+            source: Path of a file, or the decoded document.
+            compatibility: ``pulseweir`` refuses a periodInterval that nothing can be grouped by; ``strict`` loads it
+                and refuses the groups, as the predecessor does.
 
         Raises:
             MappingError: Every fault of the mapping, with its place and remedy.
@@ -52,30 +57,30 @@ class FhirMapping:
         if isinstance(source, Mapping):
             faults = Faults()
             try:
-                return cls._from_node(from_plain(dict(source)), faults, "FHIR mapping")
+                return cls._from_node(from_plain(dict(source)), faults, "FHIR mapping", compatibility)
             except LocatedJsonError as cause:
                 faults.add(None, "document", cause.problem, "Flatten it.")
                 raise MappingError("FHIR mapping", faults.found) from None
-        return cls.loads(file_text(Path(source)), source=Path(source).name)
+        return cls.loads(file_text(Path(source)), source=Path(source).name, compatibility=compatibility)
 
     @classmethod
-    def loads(cls, text: str, *, source: str = "FHIR mapping") -> Self:
+    def loads(cls, text: str, *, source: str = "FHIR mapping", compatibility: Compatibility = "strict") -> Self:
         """Read a mapping from its text.
 
         Raises:
             MappingError: As `load`.
         """
         faults = Faults()
-        return cls._from_node(read_document(text, faults), faults, source)
+        return cls._from_node(read_document(text, faults), faults, source, compatibility)
 
     @classmethod
-    def _from_node(cls, root: Node | None, faults: Faults, source: str) -> Self:
+    def _from_node(cls, root: Node | None, faults: Faults, source: str, compatibility: Compatibility) -> Self:
         names = ("CollectionFhir", "CollectionFhirTemplate")
         containers = [] if root is None else read_collection(root, "CollectionFhir", names, faults)
         templates: dict[str, FhirTemplate] = {}
         for index, container in enumerate(containers):
             place = f"template[{index}]"
-            template = load_template(container, place, faults)
+            template = load_template(container, place, faults, compatibility)
             if template is None:
                 continue
             if template.type_name.casefold() in templates:
@@ -113,7 +118,8 @@ class FhirMapping:
             patient_id: FHIR id of the Patient; the group's own patient id when not given.
             device_id: FHIR id of the Device; as above.
             encounter_id: FHIR id of the Encounter; none when not given.
-            compatibility: ``pulseweir`` writes a single instant as effectiveDateTime, ``strict`` as a period.
+            compatibility: ``pulseweir`` writes a single instant as effectiveDateTime, shows fractions of a second in
+                its identifier and reads numbers with an exponent; ``strict`` does none of it, as the predecessor.
 
         Raises:
             MessageError: No template has the type, or the measurements do not fit it.
@@ -132,12 +138,39 @@ class FhirMapping:
             device_id or _optional(members.get("deviceid")),
             encounter_id,
         )
-        found = observation_groups(template.interval, _rows(members), _optional(correlation))
+        _refuse_interval(template)
         make_dates = compatibility == "pulseweir"
+        rows = _rows(members)
+        if not make_dates:
+            _refuse_exponents(template, rows)
+        found = observation_groups(template.interval, rows, _optional(correlation), with_fraction=make_dates)
         if existing is not None:
             return merged_observation(template, found[0][1], existing, dates=make_dates) if found else existing
         made = [new_observation(template, part, one, subject, dates=make_dates) for part, one in found]
         return made[0] if len(made) == 1 else made
+
+
+def _refuse_interval(template: FhirTemplate) -> None:
+    if template.interval not in INTERVALS.values():
+        raise MessageError(
+            f"[{template.type_name}]: periodInterval {template.interval} is not supported."
+            " Use CorrelationId (-1), Single (0), Hourly (60), Daily (1440).",
+            reason="unknown-interval",
+            template=template.type_name,
+        )
+
+
+def _refuse_exponents(template: FhirTemplate, rows: list[tuple[int, dict[str, str]]]) -> None:
+    """Refuse what the predecessor's decimal parser refuses and ours reads."""
+    names = [value.value_name for _, value in template.parts if value.value_type == "Quantity"]
+    for name in names:
+        if any("E" in (decimal_text(properties.get(name, "")) or "").upper() for _, properties in rows):
+            raise MessageError(
+                f"[{name}]: Error encountered processing value: it has an exponent. Scale it in the device mapping,"
+                " or use compatibility pulseweir.",
+                reason="not-a-quantity",
+                expression=name,
+            )
 
 
 def _bindings(templates: Mapping[str, FhirTemplate]) -> dict[tuple[str, str], Binding]:

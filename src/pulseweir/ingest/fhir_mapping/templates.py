@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pulseweir.ingest.device_mapping.loader import (
+    Compatibility,
     Faults,
     refuse_unknown,
     required,
@@ -82,8 +83,13 @@ class FhirTemplate:
         return own + [(component.codes, component.value) for component in self.components]
 
 
-def load_template(container: Node, place: str, faults: Faults) -> FhirTemplate | None:
-    """One container of the collection; None with faults when it is not usable."""
+def load_template(
+    container: Node, place: str, faults: Faults, compatibility: Compatibility = "strict"
+) -> FhirTemplate | None:
+    """One container of the collection; None with faults when it is not usable.
+
+    ``strict`` loads a periodInterval that no Observation can be made with, as the predecessor does.
+    """
     content = _content(container, place, faults)
     if content is None:
         return None
@@ -97,7 +103,7 @@ def load_template(container: Node, place: str, faults: Faults) -> FhirTemplate |
     value = _value(content.member("value"), f"{place}.value", faults)
     components = _components(content.member("components"), f"{place}.components", faults)
     category = _category(content.member("category"), f"{place}.category", faults)
-    interval = _interval(content.member("periodInterval"), f"{place}.periodInterval", faults)
+    interval = _interval(content.member("periodInterval"), f"{place}.periodInterval", faults, compatibility)
     if type_name is None or codes is None:
         return None
     return FhirTemplate(type_name, codings, category, interval, value, components)
@@ -167,7 +173,7 @@ def _concept(node: Node, place: str, faults: Faults) -> Concept:
     return concept
 
 
-def _interval(node: Node | None, place: str, faults: Faults) -> int:
+def _interval(node: Node | None, place: str, faults: Faults, compatibility: Compatibility) -> int:
     if node is None or node.is_null:
         return SINGLE
     written = node.scalar
@@ -176,6 +182,8 @@ def _interval(node: Node | None, place: str, faults: Faults) -> int:
         if named is not None:
             return named
         written = int(written) if written.lstrip("-").isdecimal() and len(written) < 6 else None
+    if isinstance(written, int) and not isinstance(written, bool) and compatibility == "strict":
+        return written
     if written not in INTERVALS.values() or isinstance(written, bool):
         faults.add(
             node, place, "is no known interval.", "Use CorrelationId (-1), Single (0), Hourly (60), Daily (1440)."
@@ -227,9 +235,10 @@ def _components(node: Node | None, place: str, faults: Faults) -> tuple[Componen
     for index, item in enumerate(node.items):
         refuse_unknown(item, ("codes", "value"), f"{place}[{index}]", faults)
         codings = _codings(item.member("codes"), f"{place}[{index}].codes", faults)
+        before = len(faults.found)
         value = _value(item.member("value"), f"{place}[{index}].value", faults)
         if value is None:
-            if not faults.found:
+            if len(faults.found) == before:
                 faults.add(item, f"{place}[{index}]", "has no value.", "Add value with valueType and valueName.")
             continue
         components.append(ComponentTemplate(codings, value))

@@ -33,7 +33,7 @@ def check_device_mapping(text: str, *, source: str = "device mapping") -> list[F
 def check_fhir_mapping(text: str, *, source: str = "FHIR mapping") -> list[Finding]:
     """Every fault of a FHIR mapping's text; as `check_device_mapping`."""
     try:
-        FhirMapping.loads(text, source=source)
+        FhirMapping.loads(text, source=source, compatibility="pulseweir")
     except MappingError as error:
         return faults_of(error, "fhir")
     return []
