@@ -81,23 +81,25 @@ def rows(
     received: float = 1,
     correlation: str | None = None,
     encounter: str | None = None,
+    patient: str = "patient-1",
+    named: str = "monitor-1",
 ) -> pa.Table:
     """Rows of (type, seconds after noon, values), received so many seconds after noon."""
     made: list[dict[str, object]] = []
     for kind, seconds, properties in found:
         shared = {
             "message_id": "m1",
-            "device_id": "monitor-1",
+            "device_id": named,
             "type": kind,
             "occurred_at": round(NOON + seconds * SECOND),
             "received_at": round(NOON + received * SECOND),
-            "patient_id": "patient-1",
+            "patient_id": patient,
             "encounter_id": encounter,
             "correlation_id": correlation,
             "implausible": False,
             "mapping_version": pair.version,
         }
-        identity = _observation_id(pair, kind, device, round(NOON + seconds * SECOND), correlation)
+        identity = _observation_id(pair, kind, f"{patient}.{device}", round(NOON + seconds * SECOND), correlation)
         for name, text in properties.items() or [(None, None)]:
             binding = pair.fhir.binding(kind, name or "")
             is_kept = binding is not None or name is None
@@ -126,12 +128,13 @@ def marked(table: pa.Table, implausible: list[bool]) -> pa.Table:
     return table.set_column(column, "implausible", pa.array(implausible))
 
 
-def _observation_id(pair: MappingPair, kind: str, device: str, instant: int, correlation: str | None) -> str | None:
+def _observation_id(pair: MappingPair, kind: str, of: str, instant: int, correlation: str | None) -> str | None:
     found = pair.fhir.template(kind)
     if found is None:
         return None
+    patient, _, device = of.partition(".")
     part = segment(found.interval, instant * 10, correlation)
-    return resource_id(identifier_value("patient-1", device, found.type_name, part))
+    return resource_id(identifier_value(patient, device, found.type_name, part))
 
 
 @dataclass

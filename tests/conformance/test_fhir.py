@@ -1,20 +1,19 @@
 """The predecessor's FHIR vectors: groups to Observations, merges, and mappings that load or do not."""
 
 import json
-from datetime import datetime
 from typing import Any
 
 import pytest
 
+from expected_json import assert_matches
 from pulseweir.errors import MappingError, MessageError
 from pulseweir.ingest.fhir_mapping.collection import FhirMapping
-from pulseweir.ingest.fhir_mapping.values import parse_ticks
 
 SECTION = "fhir"
 
 
 def is_supported(case: dict[str, Any]) -> bool:
-    """Whether the case is about mapping; what a scripted server answers is the writer's, tested there."""
+    """Whether the case is about mapping; what a scripted server answers is in `test_writing`."""
     return "server_behaviour" not in case
 
 
@@ -53,33 +52,3 @@ def assert_refused(case: dict[str, Any], expected: dict[str, Any]) -> None:
     with pytest.raises(kind) as caught:
         run(case)
     assert expected.get("error_contains", "").lower() in str(caught.value).lower()
-
-
-def assert_matches(found: Any, wanted: Any, case: dict[str, Any], path: str = "") -> None:
-    if isinstance(wanted, dict):
-        for name, part in wanted.items():
-            if name == "status" and case.get("stage") == "merge_only":
-                continue
-            assert_member(found, name, part, case, f"{path}.{name}")
-    elif isinstance(wanted, list):
-        assert len(found) == len(wanted), path
-        for index, part in enumerate(wanted):
-            assert_matches(found[index], part, case, f"{path}[{index}]")
-    else:
-        assert found == wanted, path
-
-
-def assert_member(found: dict[str, Any], name: str, wanted: Any, case: dict[str, Any], path: str) -> None:
-    if name == "value" and wanted == "<absent>":
-        assert not [key for key in found if key.startswith("value")], path
-    elif wanted == "<absent>":
-        assert name not in found, path
-    elif wanted == "<present>":
-        assert name in found, path
-    elif name == "data_contains":
-        assert wanted in found["data"], path
-    elif name in {"start", "end"}:
-        assert parse_ticks(found[name]) == parse_ticks(wanted), path
-        datetime.fromisoformat(found[name])
-    else:
-        assert_matches(found[name], wanted, case, path)

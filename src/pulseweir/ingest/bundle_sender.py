@@ -86,9 +86,9 @@ class _Job:
             self.waiting.appendleft(_Run(run.places[count:], run.tries, run.answered_before))
         return _Run(run.places[:count], run.tries, run.answered_before)
 
-    def again(self, places: Sequence[int], run: _Run, *, halved: bool = False) -> None:
-        """Queue places of a run behind everything else, so that its neighbours are not kept waiting."""
-        before = self.answered if run.answered_before is None else run.answered_before
+    def again(self, places: Sequence[int], run: _Run, *, halved: bool = False, beside: int = 0) -> None:
+        """Queue places of a run behind everything else; `beside` neighbours in its bundle were answered just now."""
+        before = self.answered - beside if run.answered_before is None else run.answered_before
         middle = len(places) // 2 if halved else 0
         for part in (places[:middle], places[middle:]):
             if part:
@@ -228,6 +228,7 @@ class BundleSender:
             self._come_again(job, run, again, turn)
 
     def _come_again(self, job: _Job, run: _Run, again: "list[tuple[int, BundleAnswer]]", turn: int) -> None:
+        beside = len(run.places) - len(again)
         throttled = [place for place, answer in again if answer.status in _THROTTLED]
         failing = [(place, answer) for place, answer in again if answer.status not in _THROTTLED]
         if failing and job.is_alone_at_fault(run):
@@ -241,7 +242,7 @@ class BundleSender:
         error = FhirUnavailable(f"answered entries with {worst}", status=worst, retry_after_seconds=asked or None)
         if throttled:
             self._set_pace(self._pace.throttled(turn))
-        job.again([*throttled, *(place for place, _ in failing)], run)
+        job.again([*throttled, *(place for place, _ in failing)], run, beside=beside)
         self._pause(job, error, "throttled" if throttled else "failing")
 
     def _failed(self, job: _Job, run: _Run, error: FhirUnavailable, turn: int) -> None:

@@ -1,6 +1,7 @@
 """The client against servers that misbehave, played by an httpx transport."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from email.utils import format_datetime
 
@@ -9,7 +10,7 @@ import pytest
 
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.clock import from_microseconds, real_microseconds
-from pulseweir.errors import FhirConflict, FhirRefused, RetryLater
+from pulseweir.errors import FhirConflict, FhirRefused, FhirUnavailable, RetryLater
 from pulseweir.telemetry import FHIR_REQUESTS
 
 OUTCOME = {
@@ -184,3 +185,107 @@ async def test_requests_are_counted_by_interaction_and_code() -> None:
     await always(404).read("Patient", "1")
 
     assert counter._value.get() == before + 1
+
+
+async def test_a_body_that_trickles_in_ends_with_the_requests_time() -> None:
+    """Each byte comes in time, the whole never does."""
+
+    async def trickle() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0.01)
+            yield b" "
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=trickle()))
+    client = FhirClient("http://fhir.test/fhir", transport=transport, timeout_seconds=0.1)
+
+    with pytest.raises(FhirUnavailable, match="TimeoutError"):
+        await client.send_bundle([ENTRY])
+
+
+async def test_a_retry_after_date_is_measured_by_the_servers_own_clock() -> None:
+    headers = {"date": "Sat, 01 Jan 2000 00:00:00 GMT", "retry-after": "Sat, 01 Jan 2000 00:00:09 GMT"}
+
+    with pytest.raises(FhirUnavailable) as raised:
+        await always(503, headers=headers).capabilities()
+
+    assert (raised.value.status, raised.value.retry_after_seconds) == (503, 9)
+
+
+@pytest.mark.parametrize("text", ["99999999999999999999", "Sat, 01 Jan 9999 00:00:00 GMT"])
+async def test_nobody_waits_longer_than_a_day_because_a_server_said_so(text: str) -> None:
+    with pytest.raises(FhirUnavailable) as raised:
+        await always(503, headers={"retry-after": text}).capabilities()
+
+    assert raised.value.retry_after_seconds == 86_400
+
+
+@pytest.mark.parametrize("text", ["-5", "1.5", "\u00b2", "Sat, 99 Jan 2000", "Sat, 01 Jan 2000 00:00:00"])
+async def test_an_odd_retry_after_breaks_nothing(text: str) -> None:
+    with pytest.raises(FhirUnavailable):
+        await always(429, headers={"retry-after": text.encode("latin-1")}).capabilities()
+
+
+async def test_what_a_server_says_in_free_text_is_in_no_error_a_log_may_show() -> None:
+    said = {"resourceType": "OperationOutcome", "issue": [{"code": "exception", "diagnostics": "Jane Doe"}]}
+
+    with pytest.raises(FhirUnavailable) as raised:
+        await always(500, json=said).send_bundle([ENTRY])
+
+    assert "exception" in str(raised.value)
+    assert "Jane" not in str(raised.value)
+
+
+async def test_not_supported_is_a_refusal_and_does_not_pass() -> None:
+    answers = await always(501, json=OUTCOME).send_bundle([ENTRY])
+
+    assert [(answer.status, answer.is_whole, answer.is_worth_retrying) for answer in answers] == [(501, True, False)]
+
+
+async def test_an_entry_that_reports_an_error_beside_its_success_is_not_done() -> None:
+    warning = {"resourceType": "OperationOutcome", "issue": [{"severity": "warning", "code": "x"}]}
+    told = [{"response": {"status": "200", "outcome": outcome}} for outcome in (OUTCOME, warning)]
+    body = {"resourceType": "Bundle", "type": "batch-response", "entry": told}
+
+    failed, warned = await always(200, json=body).send_bundle([ENTRY, ENTRY])
+
+    assert (failed.is_done, failed.is_worth_retrying) == (False, True)
+    assert (warned.is_done, warned.is_worth_retrying) == (True, False)
+
+
+@pytest.mark.parametrize("entry", [{"response": None}, {"response": {"status": "201", "outcome": "x"}}, 7])
+async def test_a_malformed_bundle_is_retried_later(entry: object) -> None:
+    body = {"resourceType": "Bundle", "type": "batch-response", "entry": [entry]}
+
+    with pytest.raises(FhirUnavailable):
+        await always(200, json=body).send_bundle([ENTRY])
+
+
+async def test_an_entry_alone_is_a_request_of_its_own() -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(412, json=OUTCOME) if request.method == "PUT" else httpx.Response(404)
+
+    put = ENTRY | {"request": {"method": "PUT", "url": "Patient/1", "ifMatch": 'W/"2"', "ifNoneMatch": "*"}}
+    refused = await client_of(answer).send_entry(put)
+    absent = await client_of(answer).send_entry({"request": {"method": "GET", "url": "Patient/1"}})
+
+    assert [(request.method, request.url.path) for request in seen] == [
+        ("PUT", "/fhir/Patient/1"),
+        ("GET", "/fhir/Patient/1"),
+    ]
+    assert (seen[0].headers["if-match"], seen[0].headers["if-none-match"]) == ('W/"2"', "*")
+    assert (refused.status, refused.issue_text, refused.issue_expression) == (412, "Broken.", "Patient.id")
+    assert absent.status == 404
+
+
+async def test_an_entry_alone_that_is_answered_with_half_a_body_is_retried_later() -> None:
+    with pytest.raises(FhirUnavailable):
+        await always(200, content=b'{"resourceType":').send_entry(ENTRY)
+
+
+async def test_an_entry_alone_may_be_answered_with_nothing() -> None:
+    answer = await always(201, headers={"etag": 'W/"1"'}).send_entry(ENTRY)
+
+    assert (answer.is_done, answer.etag) == (True, 'W/"1"')
