@@ -101,7 +101,7 @@ def measured_bodies(draw: st.DrawFn) -> str:
     device = often(st.sampled_from(('"m1"', '"m2"', '"größe"', "7")), scalar_texts)
     moment = often(st.sampled_from(INSTANTS).map(json.dumps), scalar_texts)
     members = [("device", draw(device)), ("at", draw(moment))]
-    if draw(st.booleans()):
+    if draw(st.integers(0, 3)):
         members += [("deviceId", '"central"'), ("enqueuedTime", '"2030-01-02T03:04:05Z"')]
     names = st.lists(often(st.sampled_from(_OTHER_NAMES), st.sampled_from(NAMES)), min_size=1, max_size=5)
     members += [(name, draw(often(scalar_texts, json_texts, 2))) for name in draw(names)]
@@ -132,7 +132,7 @@ def bodies() -> st.SearchStrategy[bytes]:
 
 _ENOUGH = '{"iothub-connection-device-id":"d","iothub-enqueuedtime":"2030-01-01T00:00:01Z"}'
 property_texts = often(
-    st.sampled_from((None, "", "{}", _ENOUGH, _ENOUGH, '{"iothub-creation-time-utc":"2030-01-01T00:00:00.5Z"}')),
+    st.sampled_from((_ENOUGH, _ENOUGH, _ENOUGH, None, "{}", '{"iothub-creation-time-utc":"2030-01-01T00:00:00.5Z"}')),
     st.sampled_from(('{"hr":"5"}', '{"Body":{"hr":1}}', "[1]", "x{", "null", '{"hr":{"hr":1}}')),
 )
 
@@ -316,7 +316,7 @@ def _expression(draw: st.DrawFn, paths: Any, queries: Any, *, calculated: bool) 
 def templates(draw: st.DrawFn) -> dict[str, Any]:
     """One template of any kind."""
     kinds = ("JsonPathContent", "JsonPathContent", "CalculatedContent", "CalculatedContent", "CalculatedContent")
-    kind = draw(st.sampled_from((*kinds, "IotJsonPathContent", "IotCentralJsonPathContent")))
+    kind = draw(st.sampled_from((*kinds, *kinds, "IotJsonPathContent", "IotCentralJsonPathContent")))
     calculated = kind == "CalculatedContent"
     prefix = "$.matchedToken" if calculated else "$"
     matches = jsonpath_matches
@@ -345,7 +345,7 @@ def templates(draw: st.DrawFn) -> dict[str, Any]:
         "values": draw(st.lists(value, max_size=4)),
     }
     for name in draw(st.sampled_from(((), (), ("patientId",), ("encounterId",), ("patientId", "correlationId")))):
-        content[f"{name}Expression"] = draw(wanted)
+        content[f"{name}Expression"] = draw(wanted if name != "correlationId" else device)
     return {"templateType": kind, "template": content}
 
 

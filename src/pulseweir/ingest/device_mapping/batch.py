@@ -27,6 +27,7 @@ from pulseweir.ingest.device_mapping.typed_decoder import TypedPlan
 Tier = Literal["auto", "tier1", "tier2", "interpreter"]
 Normalize = Callable[[dict[str, object]], list[Measurement]]
 _REMEMBERED_PROPERTIES = 1_000
+_SHORT = (TEXT_STEPS * FIELD_STEPS) << TEXT_SHIFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +48,31 @@ class Messages:
     nesting_limit: int
     body_limit_bytes: int
 
-    def envelope(self, index: int, decoded: dict[str | None, object]) -> dict[str, object]:
-        """What the templates see of one message.
+    def envelopes(self) -> Callable[[int], dict[str, object]]:
+        """A function from the index of a message to what the templates see of it; nobody changes an envelope.
 
-        Args:
-            index: Of the message.
-            decoded: Properties by text, to be filled: many messages have the same. Nobody changes an envelope.
-
-        Raises:
-            MessageError: The body or the properties cannot be decoded.
+        The function raises MessageError for a body or properties that cannot be decoded.
         """
-        body = self.bodies[index]
-        refuse_large(body, self.body_limit_bytes)
-        return {
-            "Body": decode_body(body, self.nesting_limit),
-            "Properties": _decoded(self.properties[index], decoded) if self.properties else {},
-            "SystemProperties": _decoded(self.system_properties[index], decoded) if self.system_properties else {},
-        }
+        bodies, properties, system_properties = self.bodies, self.properties, self.system_properties
+        nesting_limit, body_limit_bytes = self.nesting_limit, self.body_limit_bytes
+        decoded: dict[str | None, object] = {}
 
-    def size(self, index: int) -> int:
-        """How many bytes a message has: no text of it is longer."""
-        texts = (self.properties, self.system_properties)
-        return len(self.bodies[index]) + sum(4 * len(each[index] or "") for each in texts if each)
+        def envelope(index: int) -> dict[str, object]:
+            body = bodies[index]
+            if len(body) > body_limit_bytes:
+                refuse_large(body, body_limit_bytes)
+            return {
+                "Body": decode_body(body, nesting_limit),
+                "Properties": _decoded(properties[index], decoded) if properties else {},
+                "SystemProperties": _decoded(system_properties[index], decoded) if system_properties else {},
+            }
+
+        return envelope
+
+    def longest_properties(self) -> int:
+        """How many characters the properties of any one message have at most."""
+        texts = (self.properties or (), self.system_properties or ())
+        return sum(max((len(text) for text in each if text), default=0) for each in texts)
 
 
 def _decoded(text: str | None, decoded: dict[str | None, object]) -> object:
@@ -91,10 +95,10 @@ def interpret(normalize: Normalize, messages: Messages, chosen: Sequence[int]) -
     """Messages through the interpreter, one by one: slow, and what the faster tiers must equal."""
     columns: list[list[object]] = [[] for _ in NORMALIZED_SCHEMA]
     refused: dict[int, MessageError] = {}
-    properties: dict[str | None, object] = {}
+    envelope = messages.envelopes()
     for index in chosen:
         try:
-            measurements = normalize(messages.envelope(index, properties))
+            measurements = normalize(envelope(index))
         except MessageError as error:
             refused[index] = error
             continue
@@ -110,12 +114,13 @@ def generate(program: Program, normalize: Normalize, messages: Messages, chosen:
     run = program.bind(*rows.appends())
     refused: dict[int, MessageError] = {}
     undecided: list[int] = []
-    properties: dict[str | None, object] = {}
-    devices = rows.devices
+    envelope = messages.envelopes()
+    bodies, devices, complete = messages.bodies, rows.devices, rows.complete
+    longest = messages.longest_properties()
     for index in chosen:
         before = len(devices)
         try:
-            left = run(before, messages.envelope(index, properties))
+            left = run(before, envelope(index))
         except MessageError as error:
             refused[index] = error
             continue
@@ -123,9 +128,9 @@ def generate(program: Program, normalize: Normalize, messages: Messages, chosen:
             rows.forget(before)
             undecided.append(index)
             continue
-        rows.complete(index)
-        fields = (FAST_STEPS - left) // FIELD_STEPS
-        if fields * (messages.size(index) >> TEXT_SHIFT) > TEXT_STEPS and is_long(rows):
+        complete(index)
+        # No text of a message is longer than the message: most cannot spend too much on texts.
+        if (FAST_STEPS - left) * (len(bodies[index]) + longest) > _SHORT and is_long(rows):
             rows.uncomplete()
             rows.forget(before)
             undecided.append(index)
