@@ -20,7 +20,7 @@ OUTCOMES = {"ObservationCreated": "created", "ObservationUpdated": "updated", "O
 
 def is_supported(case: dict[str, Any]) -> bool:
     """Whether the case is about saving over what a server holds."""
-    return case["id"].startswith("save-")
+    return str(case["id"]).startswith("save-")
 
 
 def first_put_meets(fault: Fault) -> Fault:

@@ -1,6 +1,5 @@
 """Step 5c: rows of the ``measurements`` topic to the Observations they belong in."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from pulseweir.ingest.catalog import MappingPair, Mappings
-from pulseweir.ingest.fhir_mapping.templates import FhirTemplate
+from pulseweir.ingest.fhir_mapping.templates import FhirTemplate, ValueTemplate
 from pulseweir.ingest.fhir_mapping.text import ObservationText, prepare
 from pulseweir.ingest.grouping import (
     CORRELATION,
@@ -22,6 +21,7 @@ from pulseweir.ingest.grouping import (
 from pulseweir.records.columns import values
 
 _REMEMBERED = 4_096
+_NUMBERS = frozenset({"Quantity", "SampledData"})
 _COLUMNS = (
     "observation_id",
     "type",
@@ -70,7 +70,7 @@ class PendingObservation:
     samples: dict[str, dict[int, str]] = field(default_factory=dict)
     bare: list[int] = field(default_factory=list)
     implausible: dict[str, set[int]] = field(default_factory=dict)
-    superseded: Counter[str] = field(default_factory=Counter)
+    superseded: dict[str, int] = field(default_factory=dict)
 
     def part(self, template: FhirTemplate) -> str:
         """Its segment: what tells it from other Observations of the same device and type."""
@@ -114,7 +114,7 @@ class PendingObservation:
         """One value; of two texts of one instant the later counts."""
         instants = self.samples.setdefault(name, {})
         if instants.get(instant, text) != text:
-            self.superseded[name] += 1
+            self.superseded[name] = self.superseded.get(name, 0) + 1
         instants[instant] = text
 
     def is_of(self, template: FhirTemplate, device_resource_id: str, part: str) -> str | None:
@@ -173,11 +173,13 @@ class Found(NamedTuple):
         template: The FHIR template.
         text: Its prepared text; None when it needs building value by value.
         names: Every value name it has.
+        numbers: Those of its values that have to be numbers.
     """
 
     template: FhirTemplate
     text: ObservationText | None
     names: frozenset[str]
+    numbers: tuple[ValueTemplate, ...]
 
 
 class Templates:
@@ -212,5 +214,8 @@ class Templates:
         for pair in candidates:
             template = pair.fhir.template(type_name)
             if template is not None:
-                return Found(template, prepare(template), frozenset(value.value_name for _, value in template.parts))
+                parts = [value for _, value in template.parts]
+                names = frozenset(value.value_name for value in parts)
+                numbers = tuple(value for value in parts if value.value_type in _NUMBERS)
+                return Found(template, prepare(template), names, numbers)
         return None

@@ -19,7 +19,7 @@ from pulseweir.errors import MessageError, RejectRecord
 from pulseweir.ingest.bundle_sender import BundleSender, Entry, Waits
 from pulseweir.ingest.catalog import Mappings
 from pulseweir.ingest.fhir_mapping.status import PRELIMINARY, closes_at
-from pulseweir.ingest.fhir_mapping.templates import FhirTemplate, ValueTemplate
+from pulseweir.ingest.fhir_mapping.templates import ValueTemplate
 from pulseweir.ingest.fhir_mapping.values import decimal_text, sample_text
 from pulseweir.ingest.identity import Identity, Question
 from pulseweir.ingest.observation_closing import Closing
@@ -94,6 +94,8 @@ class ObservationStage(Stage):
         self._closing_microseconds = round(self._settings.closing_seconds * _SECOND)
         self._closing = Closing(fhir, self._sender, house_clock, self._closing_microseconds)
         self._heeds_absence: bool | None = None
+        self._created = OBSERVATIONS_SAVED.labels("created")
+        self._updated = OBSERVATIONS_SAVED.labels("updated")
 
     async def handle(self, tables: Mapping[int, pa.Table]) -> Handled:
         """Write the Observations of these rows.
@@ -144,13 +146,13 @@ class ObservationStage(Stage):
             )
             _quarantine(pending, error, outcome)
             return None
-        template, text, _ = found
+        template, text, _, numbers = found
         try:
             part = pending.part(template)
         except MessageError as error:
             _quarantine(pending, error, outcome)
             return None
-        _drop_non_numbers(pending, template, outcome)
+        _drop_non_numbers(pending, numbers, outcome)
         if not pending.rows:
             return None
         return Ready(pending, template, text, part)
@@ -169,12 +171,12 @@ class ObservationStage(Stage):
 
     async def _create(self, plain: Sequence[Ready], outcome: Outcome) -> list[Ready]:
         """PUT what needs no reading where nothing is; returns what is there already, or may be."""
-        if not plain or self._heeds_absence is False:
-            return list(plain)
-        if self._heeds_absence is None:
+        if plain and self._heeds_absence is None:
             await self._merge(plain[:1], outcome)
             self._heeds_absence = await self._probe(plain[0].resource_id)
-            return await self._create(plain[1:], outcome)
+            plain = plain[1:]
+        if not self._heeds_absence:
+            return list(plain)
         answers = await self._sender.send([plain_entry(one) for one in plain])
         return [one for one, answer in zip(plain, answers, strict=True) if not self._settle(one, answer, outcome)]
 
@@ -246,7 +248,7 @@ class ObservationStage(Stage):
     def _settle(self, one: Ready, answer: "BundleAnswer", outcome: Outcome) -> bool:
         """Count one answer; False when the Observation has to be read and merged."""
         if answer.is_done:
-            OBSERVATIONS_SAVED.labels("created" if answer.status == 201 else "updated").inc()
+            (self._created if answer.status == 201 else self._updated).inc()
             _count_written(one.pending, outcome)
             return True
         if answer.status in _CONFLICTS:
@@ -280,15 +282,13 @@ def _is_read(answer: "BundleAnswer") -> bool:
     return answer.is_done and answer.resource is not None and answer.resource.get("resourceType") == "Observation"
 
 
-def _drop_non_numbers(pending: PendingObservation, template: FhirTemplate, outcome: Outcome) -> None:
+def _drop_non_numbers(pending: PendingObservation, numbers: Sequence[ValueTemplate], outcome: Outcome) -> None:
     """Quarantine rows whose number is none, so that their neighbours in the panel or the hour are written."""
-    for _, value in template.parts:
+    for value in numbers:
         texts = pending.samples.get(value.value_name)
-        if not texts or value.value_type not in _NUMBERS:
+        if not texts or all(map(_PLAIN_NUMBER, texts.values())):
             continue
-        if all(map(_PLAIN_NUMBER, texts.values())):
-            continue
-        read = _NUMBERS[value.value_type]
+        read = decimal_text if value.value_type == "Quantity" else sample_text
         if any(read(text) is None for text in texts.values()):
             dropped = pending.drop(value.value_name, read)
             outcome.quarantined += [_set_aside(row, _no_number(value)) for row in dropped]
@@ -298,7 +298,6 @@ def _drop_non_numbers(pending: PendingObservation, template: FhirTemplate, outco
 
 
 _PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?", re.ASCII).fullmatch
-_NUMBERS: dict[str, Callable[[str], str | None]] = {"Quantity": decimal_text, "SampledData": sample_text}
 
 
 def _no_number(value: ValueTemplate) -> MessageError:
@@ -311,7 +310,7 @@ def _no_number(value: ValueTemplate) -> MessageError:
 
 
 def _count_written(pending: PendingObservation, outcome: Outcome) -> None:
-    superseded = pending.superseded.total()
+    superseded = sum(pending.superseded.values())
     outcome.count(SUPERSEDED, superseded)
     outcome.count(WRITTEN, len(pending.rows) - superseded)
 

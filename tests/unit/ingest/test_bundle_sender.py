@@ -80,6 +80,15 @@ async def test_an_entry_that_goes_on_failing_ends_in_quarantine(tmp_path: Path) 
         assert outcome.tallies == {"written": 1}
 
 
+async def test_a_server_that_refuses_everything_is_not_asked_one_by_one(tmp_path: Path) -> None:
+    time = Time()
+    with faulty.faulty_server(tmp_path, faulty.refuses_entries(lambda entry: True, "422")) as (client, _, transport):
+        outcome = (await time.stage(client).handle({0: MANY})).outcome
+
+        assert len(outcome.quarantined) == 40
+        assert len(transport.asked) <= 6
+
+
 async def test_a_server_that_fails_on_everything_sets_nothing_aside(tmp_path: Path) -> None:
     with faulty.faulty_server(tmp_path, faulty.refuses_entries(lambda entry: True, "500")) as (client, _, _):
         stage = Time().stage(client)
