@@ -15,7 +15,7 @@ import pyarrow as pa
 from pulseweir.errors import MessageError
 from pulseweir.ingest.device_mapping.batch_schema import NORMALIZED_SCHEMA, Normalized, reject_table
 from pulseweir.ingest.device_mapping.bodies import decode_body, decode_properties, refuse_large
-from pulseweir.ingest.device_mapping.budget import FIELD_STEPS, TEXT_SHIFT
+from pulseweir.ingest.device_mapping.budget import FIELD_STEPS
 from pulseweir.ingest.device_mapping.columns import Rows, to_table
 from pulseweir.ingest.device_mapping.generated_runtime import FAST_STEPS, LEFT_TO_THE_INTERPRETER, TEXT_STEPS
 from pulseweir.ingest.device_mapping.source_writer import Program
@@ -27,7 +27,7 @@ from pulseweir.ingest.device_mapping.typed_decoder import TypedPlan
 Tier = Literal["auto", "tier1", "tier2", "interpreter"]
 Normalize = Callable[[dict[str, object]], list[Measurement]]
 _REMEMBERED_PROPERTIES = 1_000
-_SHORT = (TEXT_STEPS * FIELD_STEPS) << TEXT_SHIFT
+_SHORT = TEXT_STEPS * FIELD_STEPS * 2  # a character of a text or of a large integer costs less than half a step
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def generate(program: Program, normalize: Normalize, messages: Messages, chosen:
             continue
         complete(index)
         # No text of a message is longer than the message: most cannot spend too much on texts.
-        if (FAST_STEPS - left) * (len(bodies[index]) + longest) > _SHORT and is_long(rows):
+        if (FAST_STEPS - left) * (len(bodies[index]) + longest) > _SHORT and rows.text_steps() > TEXT_STEPS:
             rows.uncomplete()
             rows.forget(before)
             undecided.append(index)
@@ -138,11 +138,6 @@ def generate(program: Program, normalize: Normalize, messages: Messages, chosen:
     made = _Batch(measurements, refused)
     rest = sorted({*undecided, *undated})
     return _merged(made, interpret(normalize, messages, rest)) if rest else made
-
-
-def is_long(rows: Rows) -> bool:
-    """Whether the texts of the last message cost more than generated source may spend on them."""
-    return sum(length >> TEXT_SHIFT for length in rows.text_lengths()) > TEXT_STEPS
 
 
 def measurements_of(rows: Rows) -> list[Measurement]:
@@ -179,7 +174,7 @@ def normalize_one(tiers: Tiers, normalize: Normalize, envelope: dict[str, object
     try:
         program.bind(*rows.appends())(0, envelope)
         rows.complete(0)
-        if not is_long(rows):
+        if rows.text_steps() <= TEXT_STEPS:
             return measurements_of(rows)
     except LEFT_TO_THE_INTERPRETER:
         pass

@@ -4,16 +4,18 @@ Every message has one budget for all of its expressions, so that neither a messa
 neighbours. A step is about a tenth of a microsecond of the interpreter's time on a slow machine.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault
 
-STEP_LIMIT = 300_000
+STEP_LIMIT = 200_000
 MATCH_LIMIT = 10_000
 LIST_LIMIT = 10_000
 VISIT_STEPS = 3
 TEST_STEPS = 6
-QUERY_STEPS = 10
+MEMBER_TEST_STEPS = 2
+QUERY_STEPS = 14
+QUERY_START_STEPS = 40
 FIELD_STEPS = 12
 TEXT_SHIFT = 6
 SLICE_SHIFT = 4
@@ -21,9 +23,16 @@ SLICE_SHIFT = 4
 
 @dataclass(slots=True)
 class Budget:
-    """How many steps the evaluation of one message may still take."""
+    """How many steps the evaluation of one message may still take.
+
+    Attributes:
+        steps: What is left.
+        walked: What walks of this message found, by the identity of where they began, and that itself: the templates
+            of a mapping mostly walk the same message, and pay once.
+    """
 
     steps: int = STEP_LIMIT
+    walked: dict[int, tuple[object, list[object]]] = field(default_factory=dict)
 
     def spend(self, steps: int) -> None:
         """Take steps away.
@@ -50,8 +59,12 @@ def refuse_many(tokens: int) -> None:
 
 
 def text_steps(value: object) -> int:
-    """What handling a text costs beyond handling any value."""
-    return len(value) >> TEXT_SHIFT if isinstance(value, str) else 0
+    """What handling a text costs beyond handling any value, or writing out an integer of more than 64 bits."""
+    if isinstance(value, str):
+        return len(value) >> TEXT_SHIFT
+    if isinstance(value, int):
+        return (value.bit_length() >> 6) ** 2 >> 5
+    return 0
 
 
 def tree_steps(value: object, budget: Budget) -> None:
@@ -68,7 +81,7 @@ def tree_steps(value: object, budget: Budget) -> None:
         elif isinstance(item, list):
             children = item
         else:
-            budget.spend(1 + text_steps(item))
+            budget.spend(VISIT_STEPS + text_steps(item))
             continue
-        budget.spend(VISIT_STEPS + len(children))
+        budget.spend(2 * (VISIT_STEPS + len(children)))
         stack += children

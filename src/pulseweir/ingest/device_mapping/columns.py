@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pulseweir.ingest.device_mapping.batch_schema import NORMALIZED_SCHEMA
+from pulseweir.ingest.device_mapping.budget import text_steps
 from pulseweir.ingest.device_mapping.timestamps import instants
 from pulseweir.ingest.device_mapping.tokens import number_of, render
 from pulseweir.records.topics import INSTANT
@@ -83,14 +84,14 @@ class Rows:
                 column.pop()
         del self.codes[before:], self.heads[before:], self.devices[devices:], self.moments[devices:]
 
-    def text_lengths(self) -> list[int]:
-        """How long every text of the last complete message is."""
+    def text_steps(self) -> int:
+        """What the interpreter pays for the texts and large integers of the last complete message."""
         before = self.ends[-2] if len(self.ends) > 1 else 0
         cells = [self.devices[head] for head in self.heads[before:]]
         for code in set(self.codes[before:]):
             size = self.codes[before:].count(code)
             cells += [cell for column in self.own[code] for cell in column[-size:]]
-        return [len(cell) for cell in cells if isinstance(cell, str)]
+        return sum(map(text_steps, cells))
 
 
 class Columns(NamedTuple):

@@ -15,7 +15,7 @@ from pulseweir.ingest.device_mapping.tokens import ExpressionFault, Instant, Pro
 PATTERN_LIMIT_CHARACTERS = 256
 TEXT_LIMIT_CHARACTERS = 256
 REPEAT_LIMIT = 3
-_ORDER_STEPS = 60
+_ORDER_STEPS = 40
 _TRIES_A_STEP = 16
 _FLAGS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
 _PIECE = re.compile(
@@ -207,11 +207,18 @@ def _order_test(accept: Callable[[int], bool]) -> Test:
     def test(left: object, right: object, budget: Budget) -> bool:
         if isinstance(left, str) or isinstance(right, str):
             # Texts are tried as dates first.
-            budget.spend(_ORDER_STEPS + text_steps(left) + text_steps(right))
+            budget.spend(_order_steps(left) + _order_steps(right))
         order = _ordered(left, right)
         return order is not None and accept(order)
 
     return test
+
+
+def _order_steps(value: object) -> int:
+    """What trying a value as a date costs; a slash or a comma makes a text worth trying in every form."""
+    if not isinstance(value, str):
+        return 0
+    return text_steps(value) + _ORDER_STEPS * (6 if "/" in value or "," in value else 1)
 
 
 def _equality_test(accept: Callable[[object, object], bool]) -> Test:

@@ -11,8 +11,8 @@ from pulseweir.ingest.device_mapping.budget import LIST_LIMIT, VISIT_STEPS
 from pulseweir.ingest.device_mapping.jmes import QueryError
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault, Instant, render
 
-FAST_STEPS: Final = 200_000  # the interpreter's budget is larger: what takes more is left to it
-TEXT_STEPS: Final = 100_000  # what texts may cost beyond; together they stay within the interpreter's budget
+FAST_STEPS: Final = 100_000  # the interpreter's budget is larger: what takes more is left to it
+TEXT_STEPS: Final = 50_000  # what texts may cost beyond; together they stay within the interpreter's budget
 MISSING: Final = object()
 EMPTY: Final[dict[str, object]] = {}
 _CONTAINERS = frozenset({dict, list})
@@ -84,7 +84,7 @@ def required_text(token: object) -> str:
     """
     if token is None:
         raise Undecided
-    text = render(token)
+    text = render(small_integer(token) if type(token) is int else token)
     if not text.strip():
         raise Undecided
     return text
@@ -93,7 +93,7 @@ def required_text(token: object) -> str:
 def optional_text(token: object) -> str | None:
     """The text of a field that may have none."""
     try:
-        return None if token is None else render(token)
+        return None if token is None else render(small_integer(token) if type(token) is int else token)
     except ExpressionFault:
         return None
 
@@ -143,13 +143,15 @@ def flatten(value: object) -> list[object] | None:
     return merged
 
 
-def small_integer(number: int) -> int | str:
-    """An integer of 64 bits as it is, a larger one as text.
+def small_integer(number: int) -> int:
+    """An integer of 64 bits as it is.
 
     Raises:
-        ExpressionFault: It has too many digits for that.
+        Undecided: It is larger: writing it out takes long.
     """
-    return number if -(2**63) <= number < 2**63 else render(number)
+    if -(2**63) <= number < 2**63:
+        return number
+    raise Undecided
 
 
 FOR_SOURCE: Final = (

@@ -7,7 +7,15 @@ from typing import Any
 import jmespath
 from jmespath import exceptions, visitor
 
-from pulseweir.ingest.device_mapping.budget import LIST_LIMIT, QUERY_STEPS, SLICE_SHIFT, Budget, text_steps, tree_steps
+from pulseweir.ingest.device_mapping.budget import (
+    LIST_LIMIT,
+    QUERY_START_STEPS,
+    QUERY_STEPS,
+    SLICE_SHIFT,
+    Budget,
+    text_steps,
+    tree_steps,
+)
 from pulseweir.ingest.device_mapping.jmespath_functions import DialectFunctions
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault
 
@@ -120,6 +128,7 @@ class _Interpreter(visitor.TreeInterpreter):  # type: ignore[misc]
         self._budget = budget
 
     def run(self, tree: Tree, document: object) -> object:
+        self._budget.spend(QUERY_START_STEPS)
         try:
             result: object = self.visit(tree, document)
         except exceptions.JMESPathTypeError as cause:

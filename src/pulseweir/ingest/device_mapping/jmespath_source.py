@@ -7,7 +7,7 @@ function that takes an expression leaves its whole query to the interpreter.
 from collections.abc import Callable
 from typing import Any
 
-from pulseweir.ingest.device_mapping.budget import LIST_LIMIT, QUERY_STEPS, SLICE_SHIFT, TEXT_SHIFT
+from pulseweir.ingest.device_mapping.budget import LIST_LIMIT, QUERY_START_STEPS, QUERY_STEPS, SLICE_SHIFT, TEXT_SHIFT
 from pulseweir.ingest.device_mapping.jmes import Tree, compare, nodes_of
 from pulseweir.ingest.device_mapping.jmespath_functions import CALL_STEPS, NUMERIC
 from pulseweir.ingest.device_mapping.scopes import Scope
@@ -38,7 +38,7 @@ def write_query(source: Source, tree: Tree, scope: Scope) -> str:
         scope: What the query is asked of.
     """
     writer = _QuerySource(source, scope)
-    writer.pay(str(_steps(tree)))
+    writer.pay(str(QUERY_START_STEPS + _steps(tree)))
     return writer.node(tree, None)
 
 

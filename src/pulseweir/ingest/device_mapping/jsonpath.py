@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pulseweir.ingest.device_mapping.budget import TEST_STEPS, VISIT_STEPS, Budget, refuse_many
+from pulseweir.ingest.device_mapping.budget import MEMBER_TEST_STEPS, TEST_STEPS, VISIT_STEPS, Budget, refuse_many
 from pulseweir.ingest.device_mapping.comparisons import Test, comparison, compile_pattern, matches_pattern
 from pulseweir.ingest.device_mapping.jsonpath_parser import (
     Comparison,
@@ -185,6 +185,10 @@ def steps_of_test(condition: Condition) -> int:
     """What testing one token costs at least, in steps of the budget."""
     if isinstance(condition, Composite):
         return sum(steps_of_test(part) for part in condition.parts)
+    if condition.operator == "exists" and isinstance(condition.left, Path) and len(condition.left.steps) == 1:
+        step = condition.left.steps[0]
+        if isinstance(step, Members) and not step.scan:
+            return MEMBER_TEST_STEPS
     sides = [side for side in (condition.left, condition.right) if isinstance(side, Path)]
     return TEST_STEPS * (1 + sum(len(side.steps) for side in sides))
 

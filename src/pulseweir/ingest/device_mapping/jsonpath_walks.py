@@ -52,6 +52,15 @@ def members_below(tokens: Tokens, names: tuple[str, ...] | None, budget: Budget)
 
 def objects_of(token: object, budget: Budget) -> Tokens:
     """Every object among the token and its descendants, in document order."""
+    known = budget.walked.get(id(token))
+    if known is not None:
+        return known[1]
+    found = _walk(token, budget)
+    budget.walked[id(token)] = (token, found)
+    return found
+
+
+def _walk(token: object, budget: Budget) -> Tokens:
     found: Tokens = []
     stack: Tokens = [token]
     while stack:

@@ -128,9 +128,8 @@ def _write_scans(source: Source, scans: list[tuple[Step, ...] | None]) -> list[s
     if not tests:
         return list(names)
     source.add("objects, number, cost = walk(envelope)")
-    # The interpreter walks once for each template: what takes it too long must not pass here.
     cost = sum(filter_steps(where.condition) for _, where in tests)
-    source.add(f"left -= cost * {len(tests)} + number * {cost}")
+    source.add(f"left -= cost + number * {cost}")
     with source.block("if left < 0:"):
         source.add("raise Undecided")
     for name, _ in tests:
