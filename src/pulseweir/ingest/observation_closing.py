@@ -1,8 +1,8 @@
 """Step 5c: makes Observations final whose hour, day or session has ended and brought nothing new for a while.
 
-The FHIR service itself remembers what is preliminary, so nothing is lost in a restart: the first look after a start
-finds whatever an earlier process left open. Between looks this process knows when the Observations it wrote close.
-A change by another writer meanwhile wins (If-Match); the next look sees it again.
+The FHIR service itself remembers what is preliminary, so nothing is lost in a restart: a search after the start, and
+once an hour, finds whatever this or another process left open. In between, this process knows when the Observations
+it wrote close, and reads exactly those. A change by another writer meanwhile wins (If-Match) and is looked at again.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import structlog
 from pulseweir.errors import FhirRefused, MessageError, RetryLater
 from pulseweir.ingest.bundle_sender import BundleSender, Entry
 from pulseweir.ingest.fhir_mapping.status import PRELIMINARY, closes_at
-from pulseweir.ingest.observation_entries import etag_of, put_entry
+from pulseweir.ingest.observation_entries import etag_of, put_entry, read_entry
 from pulseweir.records.codes import SERVICE_SYSTEM
 from pulseweir.telemetry import OBSERVATIONS_SAVED
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from pulseweir.backends.fhir_client import FhirClient
 
 _HOUR = 3_600_000_000
-_REMEMBERED = 1_000
-_SEARCH = (("status", PRELIMINARY), ("identifier", f"{SERVICE_SYSTEM}|"), ("_count", "200"))
+_REMEMBERED = 100_000
+_READ_AT_ONCE = 50
+_CONFLICTS = frozenset({409, 412})
+_SEARCH = (("status", PRELIMINARY), ("identifier", f"{SERVICE_SYSTEM}|"), ("_count", "100"))
 
 
 class Closing:
@@ -42,45 +44,53 @@ class Closing:
         self._sender = sender
         self._now = now
         self._closing = closing_microseconds
-        self._due: set[int] = set()
-        self._look_at = float("-inf")
+        self._open: dict[str, int] = {}
+        self._search_at = float("-inf")
 
-    def expect(self, closes: int | None) -> None:
-        """Remember that something closes then; what is not remembered is found by the hourly look."""
-        if closes is not None and len(self._due) < _REMEMBERED:
-            # Whole seconds, rounded up: a ward's hours close together, and one look serves them all.
-            self._due.add(-(-closes // 1_000_000) * 1_000_000)
+    def expect(self, resource_id: str, closes: int | None) -> None:
+        """Remember when an Observation closes; what is not remembered is found by the hourly search."""
+        if closes is not None and (resource_id in self._open or len(self._open) < _REMEMBERED):
+            self._open[resource_id] = closes
 
-    async def close_due(self) -> int:
-        """Make final what is due; returns how many. Cheap when nothing is.
+    async def close_due(self) -> None:
+        """Make final what is due. Cheap when nothing is.
 
         A service that cannot answer now is asked again at the next call: nothing waits for this.
         """
         now = self._now()
-        if now < self._look_at and not any(due <= now for due in self._due):
-            return 0
-        remembered = {due for due in self._due if due > now}
         try:
-            closed = await self._look(now, remembered)
+            if now >= self._search_at:
+                await self._search(now)
+                self._search_at = now + _HOUR
+            due = [name for name, closes in self._open.items() if closes <= now]
+            for first in range(0, len(due), _READ_AT_ONCE):
+                await self._close_known(due[first : first + _READ_AT_ONCE], now)
         except RetryLater:
-            return 0
+            return
+
+    async def _search(self, now: int) -> None:
+        try:
+            async for page in self._fhir.pages("Observation", _SEARCH):
+                if any(found.get("status") != PRELIMINARY for found in page):
+                    _warn(200)
+                    return
+                await self._close([found for found in page if self._is_due(found, now)])
         except FhirRefused as error:
-            structlog.get_logger().warning("open_observations_not_searched", status=error.status)
-            closed = 0
-        self._due = remembered
-        self._look_at = now + _HOUR
-        return closed
+            _warn(error.status)
 
-    async def _look(self, now: int, remembered: set[int]) -> int:
-        closed = 0
-        async for page in self._fhir.pages("Observation", _SEARCH):
-            if any(found.get("status") != PRELIMINARY for found in page):
-                structlog.get_logger().warning("open_observations_not_searched", status=200)
-                return closed
-            closed += await self._close([found for found in page if self._is_due(found, now, remembered)])
-        return closed
+    async def _close_known(self, names: list[str], now: int) -> None:
+        answers = await self._sender.send([read_entry(name) for name in names])
+        due = []
+        for name, answer in zip(names, answers, strict=True):
+            found = answer.resource if answer.is_done else None
+            if found is not None and found.get("status") == PRELIMINARY and self._is_due(found, now):
+                due.append(found)
+            elif not answer.is_worth_retrying and self._open[name] <= now:
+                del self._open[name]
+        await self._close(due)
 
-    def _is_due(self, found: dict[str, Any], now: int, remembered: set[int]) -> bool:
+    def _is_due(self, found: dict[str, Any], now: int) -> bool:
+        """Whether one of ours has closed; remembered when it is still open."""
         identifiers = found.get("identifier") or ()
         if not any(identifier.get("system") == SERVICE_SYSTEM for identifier in identifiers):
             return False
@@ -88,15 +98,20 @@ class Closing:
             closes = closes_at(found, self._closing)
         except MessageError:
             return False
-        if closes is not None and closes > now and len(remembered) < _REMEMBERED:
-            remembered.add(closes)
+        self.expect(str(found["id"]), closes)
         return closes is not None and closes <= now
 
-    async def _close(self, due: list[dict[str, Any]]) -> int:
+    async def _close(self, due: list[dict[str, Any]]) -> None:
         entries: list[Entry] = [
             put_entry(str(found["id"]), found | {"status": "final"}, etag=etag_of(found, None)) for found in due
         ]
-        answers = await self._sender.send(entries)
-        closed = sum(answer.is_done for answer in answers)
-        OBSERVATIONS_SAVED.labels("closed").inc(closed)
-        return closed
+        for found, answer in zip(due, await self._sender.send(entries), strict=True):
+            if answer.is_done:
+                OBSERVATIONS_SAVED.labels("closed").inc()
+            if answer.status not in _CONFLICTS and not answer.is_worth_retrying:
+                self._open.pop(str(found["id"]), None)
+
+
+def _warn(status: int) -> None:
+    """The service does not find preliminary Observations: only what this process wrote itself is closed."""
+    structlog.get_logger().warning("open_observations_not_searched", status=status)

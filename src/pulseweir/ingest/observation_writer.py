@@ -234,7 +234,7 @@ class ObservationStage(Stage):
             else:
                 made = merged_resource(one, stored, now, self._closing_microseconds)
             if made is not None and made["status"] == PRELIMINARY:
-                self._closing.expect(closes_at(made, self._closing_microseconds))
+                self._closing.expect(one.resource_id, closes_at(made, self._closing_microseconds))
         except MessageError as error:
             _quarantine(one.pending, error, outcome)
             return None

@@ -130,6 +130,40 @@ async def test_a_service_that_will_not_search_stops_nothing(status: int, tmp_pat
         assert len(transport.asked) == (3 if status == 503 else 1)
 
 
+async def test_without_the_search_what_this_process_wrote_is_closed_all_the_same(tmp_path: Path) -> None:
+    time = Time()
+
+    async def answers_no_search(request: httpx.Request, forward: Forward) -> httpx.Response:
+        return httpx.Response(403) if request.method == "GET" else await forward(request)
+
+    with faulty_server(tmp_path, answers_no_search) as (client, honest, _):
+        stage = time.stage(client)
+        await stage.handle({0: FIRST})
+        await stage.tick()
+        time.house = ENDED
+        await stage.tick()
+
+        (found,) = (await stored(honest)).values()
+        assert found["status"] == "final"
+
+
+async def test_one_withdrawn_meanwhile_is_let_go(tmp_path: Path) -> None:
+    time = Time()
+    with faulty_server(tmp_path, healthy) as (client, honest, transport):
+        stage = time.stage(client)
+        await stage.handle({0: FIRST})
+        (found,) = (await stored(honest)).values()
+        await honest.update(found | {"status": "entered-in-error"})
+        time.house = ENDED
+        await stage.tick()
+        asked = len(transport.asked)
+        await stage.tick()
+
+        (found,) = (await stored(honest)).values()
+        assert found["status"] == "entered-in-error"
+        assert len(transport.asked) == asked
+
+
 async def test_a_service_that_ignores_the_search_is_not_read_to_its_end(tmp_path: Path) -> None:
     time = Time(house=ENDED)
 
