@@ -26,6 +26,7 @@ BUNDLE_RESOURCES = 100
 CONNECTIONS = 4
 PATIENTS = 50
 CODES = ("8867-4", "9279-1", "59408-5", "8310-5")
+UNITS = ("/min", "/min", "%", "Cel")
 _WARM_UP_SHARE = 0.1
 
 
@@ -74,9 +75,9 @@ def observation(number: int) -> dict[str, Any]:
         "device": {"reference": f"Device/d{patient}"},
         "valueQuantity": {
             "value": 60 + number % 40,
-            "unit": "/min",
+            "unit": UNITS[number % len(UNITS)],
             "system": "http://unitsofmeasure.org",
-            "code": "/min",
+            "code": UNITS[number % len(UNITS)],
         },
     }
 

@@ -59,7 +59,7 @@ def check_incoming(tree: Json, text: bytes, wanted_type: str | None, settings: F
         Refusal: 400 or 422; see `check_depth` and `check_resource`.
     """
     check_depth(tree, text, settings.maximum_depth_levels)
-    resource_type = check_resource(tree, wanted_type=wanted_type, structure=settings.validation == "structure")
+    resource_type = check_resource(tree, wanted_type=wanted_type, level=settings.validation)
     return Incoming(resource_type, tree.get("id"), tree, text)
 
 

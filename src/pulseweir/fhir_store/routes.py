@@ -26,8 +26,9 @@ from pulseweir.fhir_store.interactions import (
 from pulseweir.fhir_store.json_text import parse_object
 from pulseweir.fhir_store.outcomes import Answer, Refusal, operation_outcome
 from pulseweir.fhir_store.query import Pairs, read_search
+from pulseweir.fhir_store.references import check_references
 from pulseweir.fhir_store.searching import run_search, searchset
-from pulseweir.fhir_store.session import Stored
+from pulseweir.fhir_store.session import Stored, WriteSession
 from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.fhir_store.validation import check_type
 
@@ -126,7 +127,7 @@ async def _search(store: FhirStore, call: Call) -> Answer:
 async def _create(store: FhirStore, call: Call) -> Answer:
     incoming = _incoming(store, call)
     condition = _create_condition(call)
-    written = await store.write(lambda session: create(session, incoming, condition, store.settings))
+    written = await _store(store, incoming, lambda session: create(session, incoming, condition, store.settings))
     return _written(call, written)
 
 
@@ -141,17 +142,29 @@ def _create_condition(call: Call) -> Pairs | None:
 async def _update(store: FhirStore, call: Call) -> Answer:
     incoming = _incoming(store, call)
     if_match = call.headers.get("if-match")
-    written = await store.write(lambda session: update(session, incoming, call.segments[1], if_match))
+    written = await _store(store, incoming, lambda session: update(session, incoming, call.segments[1], if_match))
     return _written(call, written)
 
 
 async def _conditional_update(store: FhirStore, call: Call) -> Answer:
     incoming = _incoming(store, call)
     if_match = call.headers.get("if-match")
-    written = await store.write(
-        lambda session: conditional_update(session, incoming, call.query, if_match, store.settings)
+    written = await _store(
+        store,
+        incoming,
+        lambda session: conditional_update(session, incoming, call.query, if_match, store.settings),
     )
     return _written(call, written)
+
+
+async def _store(store: FhirStore, incoming: Incoming, work: Callable[[WriteSession], Written]) -> Written:
+    def checked(session: WriteSession) -> Written:
+        written = work(session)
+        if store.settings.validation == "strict":
+            check_references(session, incoming.tree)
+        return written
+
+    return await store.write(checked)
 
 
 def _incoming(store: FhirStore, call: Call) -> Incoming:

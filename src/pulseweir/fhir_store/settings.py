@@ -10,8 +10,11 @@ class FhirStoreSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    validation: Literal["off", "structure"] = Field(
-        "structure", description="How closely an incoming resource is checked before it is stored."
+    validation: Literal["off", "structure", "strict"] = Field(
+        "structure",
+        description="How closely an incoming resource is checked before it is stored: not at all, against the R4 "
+        "definitions with their required codes and invariants, or also that what it refers to is stored here and "
+        "that vital signs follow their profiles.",
     )
     maximum_body_bytes: int = Field(
         32 * 1024 * 1024, ge=1024, description="Largest request body in bytes; a larger one is refused with 413."
