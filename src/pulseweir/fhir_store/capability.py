@@ -43,7 +43,7 @@ def capability_statement(base_url: str, settings: FhirStoreSettings) -> bytes:
 
 
 def _resource(resource_type: str) -> Json:
-    parameters = parameters_of(resource_type).values()
+    parameters = [each for each in parameters_of(resource_type).values() if each.kind != "special"]
     references = [f"{resource_type}:{parameter.name}" for parameter in parameters if parameter.kind == "reference"]
     resource: Json = {
         "type": resource_type,

@@ -7,10 +7,9 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from pulseweir.fhir_store.indexing import reference_text, values_at
+from pulseweir.fhir_store.extraction import points_to, reference_text, values_at
 from pulseweir.fhir_store.json_text import decode_object
 from pulseweir.fhir_store.outcomes import Refusal, operation_outcome
-from pulseweir.fhir_store.parameters import Parameter, parameters_of
 from pulseweir.fhir_store.query import PAGE_PARAMETER, Include, Pairs, SearchRequest, encode_page, read_search
 from pulseweir.fhir_store.search_sql import SearchCompiler
 from pulseweir.fhir_store.session import Stored, WriteSession, find_current
@@ -93,19 +92,14 @@ def _included(session: ReadSession | WriteSession, request: SearchRequest, match
 
 
 def _targets(include: Include, matches: list[Stored]) -> Iterable[tuple[str, str]]:
-    parameter = _with_paths(include)
     for match in matches:
         tree = decode_object(b"{" + match.content + b"}")
-        for value, bound in values_at(parameter, tree):
-            resource_type, _, resource_id = (reference_text(value) or "").rpartition("/")
-            if resource_id and all(wanted in (None, resource_type) for wanted in (include.target, bound)):
-                yield resource_type, resource_id
-
-
-def _with_paths(include: Include) -> Parameter:
-    """The parameter that an alias such as `patient` stands for."""
-    owner, _, name = include.parameter.key.partition(".")
-    return parameters_of(owner)[name]
+        for path in include.parameter.paths:
+            for value in values_at(path, tree):
+                reference = reference_text(value) or ""
+                resource_type, _, resource_id = reference.rpartition("/")
+                if resource_id and points_to(reference, include.target) and points_to(reference, path.target):
+                    yield resource_type, resource_id
 
 
 def _sources(session: ReadSession | WriteSession, include: Include, matches: list[Stored]) -> list[Stored]:
@@ -113,8 +107,9 @@ def _sources(session: ReadSession | WriteSession, include: Include, matches: lis
     if not references:
         return []
     settings = FhirStoreSettings()
-    name = include.parameter.key.partition(".")[2]
-    request = read_search(include.source, [(name, ",".join(references))], strict=True, settings=settings)
+    request = read_search(
+        include.source, [(include.parameter.name, ",".join(references))], strict=True, settings=settings
+    )
     request.count, request.wants_total = _INCLUDED_LIMIT, False
     return run_search(session, request).matches
 

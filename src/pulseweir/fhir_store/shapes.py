@@ -110,7 +110,9 @@ class _Shape:
         faults.extend(presence_faults(self.type_name, present))
         pairs = [name for name in node if "_" + name in node]
         rules = [rule for needs, rule in value_rules(self.type_name) if needs <= present]
-        return (tuple(steps), (*map(self._pair_rule, pairs), *rules)), faults[:FAULT_LIMIT]
+        lonely = [name for name in node if name.startswith("_") and name[1:] not in node and name in self.members]
+        own = (*map(self._pair_rule, pairs), *map(self._lonely_rule, lonely))
+        return (tuple(steps), (*own, *rules)), faults[:FAULT_LIMIT]
 
     def _step(self, name: str, node: Json) -> tuple[str, Checker] | None:
         if name == "resourceType" and self.is_resource:
@@ -132,7 +134,8 @@ class _Shape:
         return path_name, one
 
     def _cardinality_faults(self, node: Json, present: set[str]) -> Iterator[Fault]:
-        if not node or (node.keys() == {"id"} and not self.is_resource):
+        # A bare id is enough beside a primitive's value; without the value, `_lonely_rule` asks for more.
+        if not node or (node.keys() == {"id"} and not self.is_resource and self.type_name != "Element"):
             yield (), "structure", "must not be empty"
         for name, element in self.elements.items():
             plain = name.removesuffix("[x]")
@@ -152,6 +155,16 @@ class _Shape:
                 for place in range(max(len(values), len(extras))):
                     if all(place >= len(side) or side[place] is None for side in (values, extras)):
                         yield (path_name, place), "structure", "must not be null on both sides"
+
+        return rule
+
+    def _lonely_rule(self, name: str) -> Callable[[Json], Iterator[Fault]]:
+        path_name = self.members[name][0]
+
+        def rule(node: Json) -> Iterator[Fault]:
+            extras = node[name] if isinstance(node[name], list) else [node[name]]
+            if not all(isinstance(extra, dict) and "extension" in extra for extra in extras):
+                yield (path_name,), "structure", "has neither a value nor an extension"
 
         return rule
 

@@ -3,6 +3,7 @@
 Source: HL7 FHIR R4 definitions, http://hl7.org/fhir/R4; see `make_definitions`.
 """
 
+import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -111,6 +112,12 @@ def _parameter_table() -> _ParameterTable:
 @cache
 def _code_table() -> dict[str, dict[str, tuple[str, ...]] | str]:
     return msgspec.json.decode((_HERE / "codes.json").read_bytes(), type=_CodeTable).codes
+
+
+@cache
+def parameters_digest() -> str:
+    """A name for this version of the search parameters: an index made with another one must be made anew."""
+    return hashlib.sha256((_HERE / "parameters.json").read_bytes()).hexdigest()
 
 
 def served_types() -> tuple[str, ...]:
