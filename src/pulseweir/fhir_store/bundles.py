@@ -29,6 +29,7 @@ from pulseweir.fhir_store.outcomes import Issue, Json, Refusal, operation_outcom
 from pulseweir.fhir_store.query import Pairs, read_search
 from pulseweir.fhir_store.references import check_references
 from pulseweir.fhir_store.searching import find_matches, run_search, searchset
+from pulseweir.fhir_store.security.rights import check_rights
 from pulseweir.fhir_store.session import Stored, WriteSession
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.validation import check_type, is_resource_id
@@ -223,8 +224,11 @@ class BundleRun:
         return f"{resource_type}/{entry.assigned_id}"
 
     def _answer(self, entry: Entry) -> bytes:
-        method = entry.request.method
-        if method in {"GET", "HEAD"}:
+        method = "GET" if entry.request.method == "HEAD" else entry.request.method
+        is_conditional = entry.request.if_none_exist is not None
+        caller = self._session.access.caller
+        check_rights(caller, method, entry.path, entry.query, is_conditional=is_conditional)
+        if method == "GET":
             return self._get(entry)
         if not entry.path:
             raise Refusal(400, "value", "The entry's request.url is empty.", f"Bundle.entry[{entry.place}].request.url")

@@ -147,7 +147,7 @@ def read(session: ReadSession | WriteSession, resource_type: str, resource_id: s
         Refusal: 404 when there is none, 410 when it was deleted.
     """
     found = find_current(session.connection, session.terms, resource_type, resource_id)
-    if found is None:
+    if found is None or not session.access.show([found]):
         raise _not_found(resource_type, resource_id)
     if found.deleted:
         raise _gone(found)
@@ -165,7 +165,7 @@ def read_version(session: ReadSession | WriteSession, resource_type: str, resour
         raise _not_found(resource_type, resource_id)
     number = int(version)
     found = current if current.version == number else next(find_versions(session.connection, current, number), None)
-    if found is None:
+    if found is None or not session.access.show([found]):
         raise _not_found(resource_type, resource_id)
     if found.deleted:
         raise _gone(found)
@@ -179,9 +179,11 @@ def history(session: ReadSession, resource_type: str, resource_id: str) -> list[
         Refusal: 404 when the id was never used.
     """
     current = find_current(session.connection, session.terms, resource_type, resource_id)
-    if current is None:
+    versions = [] if current is None else [current, *find_versions(session.connection, current)]
+    shown = session.access.show(versions)
+    if not shown:
         raise _not_found(resource_type, resource_id)
-    return [current, *find_versions(session.connection, current)]
+    return shown
 
 
 def check_if_match(current: Stored | None, if_match: str | None) -> None:

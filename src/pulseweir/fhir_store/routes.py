@@ -28,6 +28,8 @@ from pulseweir.fhir_store.outcomes import Answer, Refusal, operation_outcome
 from pulseweir.fhir_store.query import Pairs, read_search
 from pulseweir.fhir_store.references import check_references
 from pulseweir.fhir_store.searching import run_search, searchset
+from pulseweir.fhir_store.security.access import current_access
+from pulseweir.fhir_store.security.rights import check_rights
 from pulseweir.fhir_store.session import Stored, WriteSession
 from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.fhir_store.validation import check_type
@@ -73,6 +75,8 @@ async def answer_call(store: FhirStore, call: Call) -> Answer:
         RetryLater: The store could not write.
     """
     segments = call.segments
+    is_conditional = "if-none-exist" in call.headers
+    check_rights(current_access().caller, call.method, segments, call.query, is_conditional=is_conditional)
     if not segments:
         return await _only(call, {"POST": _bundle})(store, call)
     if segments == ["metadata"]:

@@ -80,7 +80,8 @@ class SearchCompiler:
         self._terms = terms
         self._connection = connection
         self._arguments: list[Any] = []
-        asked = [criterion.parameter for criterion in request.criteria] + [each for each, _ in request.sort]
+        criteria = [*request.criteria, *(each for way in request.within or () for each in way)]
+        asked = [criterion.parameter for criterion in criteria] + [each for each, _ in request.sort]
         keys = [each.key for parameter in asked for each in (parameter, *parameter.parts)]
         names = {key.partition(".")[2] for key in keys}
         names |= {"code" for parameter in asked for root in parameter.roots if not root.path}
@@ -99,6 +100,9 @@ class SearchCompiler:
             where.append("r.type = ? AND r.deleted = 0")
             self._arguments.append(self._terms.find(self._request.resource_type))
         where.extend(self._criterion(criterion) for criterion in self._request.criteria)
+        if self._request.within is not None:
+            ways = [" AND ".join(self._criterion(each) for each in way) for way in self._request.within]
+            where.append(f"(({') OR ('.join(ways)}))" if ways else _NOTHING)
         arguments = list(self._arguments)
         keys = [self._sort_key(parameter, down) for parameter, down in self._request.sort]
         descending = [down for _, down in self._request.sort]

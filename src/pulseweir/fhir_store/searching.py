@@ -12,6 +12,8 @@ from pulseweir.fhir_store.json_text import decode_object
 from pulseweir.fhir_store.outcomes import Refusal, operation_outcome
 from pulseweir.fhir_store.query import PAGE_PARAMETER, Include, Pairs, SearchRequest, encode_page, read_search
 from pulseweir.fhir_store.search_sql import SearchCompiler
+from pulseweir.fhir_store.security.narrowing import narrow
+from pulseweir.fhir_store.security.rights import check_search
 from pulseweir.fhir_store.session import Stored, WriteSession, find_current
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import ReadSession
@@ -37,7 +39,8 @@ class SearchPage:
 
 
 def run_search(session: ReadSession | WriteSession, request: SearchRequest) -> SearchPage:
-    """Find one page of matches."""
+    """Find one page of matches, as far as the caller may see them."""
+    narrow(request, session.access.caller)
     sql = SearchCompiler(request, session.terms, session.connection).compile()
     rows: list[Any] = []
     if request.count:
@@ -46,6 +49,7 @@ def run_search(session: ReadSession | WriteSession, request: SearchRequest) -> S
     has_more = len(rows) > request.count
     rows = rows[: request.count]
     matches = [_stored(request.resource_type, row[:6]) for row in rows]
+    session.access.showed(matches)
     total: int | None = None
     if request.wants_total:
         statement, arguments = sql.count_statement()
@@ -53,6 +57,7 @@ def run_search(session: ReadSession | WriteSession, request: SearchRequest) -> S
     elif not has_more and request.after is None:
         total = len(matches)
     included = _included(session, request, matches) if request.includes or request.reverse_includes else []
+    included = session.access.show(included, "rs")
     return SearchPage(matches, included, total, list(rows[-1][6:]) if has_more else None)
 
 
@@ -67,6 +72,8 @@ def find_matches(session: WriteSession, resource_type: str, pairs: Pairs, settin
     Raises:
         Refusal: 412 when there are no criteria, 400 when one is unknown: ignoring it would match too much.
     """
+    session.access.caller.require(resource_type, "s")
+    check_search(session.access.caller, resource_type, pairs)
     request = read_search(resource_type, pairs, strict=True, settings=settings)
     if not request.criteria:
         raise Refusal(412, "required", "A conditional request needs search criteria, such as identifier=system|value.")
