@@ -218,4 +218,5 @@ def _range_amount(value: Json) -> Amount | None:
 
 
 def _unit(quantity: Json) -> Unit:
-    return Unit(*(str(quantity.get(name, "")) for name in ("system", "code", "unit")))
+    get = quantity.get
+    return Unit(str(get("system", "")), str(get("code", "")), str(get("unit", "")))

@@ -221,9 +221,13 @@ def _side_texts(component: Component, node: Json) -> Iterator[str]:
                 yield f"{system}|{code}"
 
 
+_UNCODED = Coded()
+
+
 def _coded(concepts: Any) -> Coded:
-    found = concepts if isinstance(concepts, list) else [] if concepts is None else [concepts]
-    concepts = [each for each in found if isinstance(each, dict)]
+    if concepts is None:
+        return _UNCODED
+    concepts = concepts if type(concepts) is list else [concepts]
     if len(concepts) == 1 and len(concepts[0].get("coding", ())) == 1:
         (coding,) = concepts[0]["coding"]
         return _one_coding(

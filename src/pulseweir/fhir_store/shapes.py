@@ -8,6 +8,7 @@ plan; an object of a known combination then costs one look-up and its values.
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
+from operator import call
 from typing import Any
 
 from pulseweir.fhir_store.definitions.tables import (
@@ -32,8 +33,8 @@ _REFERENCE = re.compile(
 )
 _URL_TYPE = re.compile(r"/([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?$", re.ASCII)
 
-Plan = tuple[tuple[tuple[str, Checker], ...], tuple[Callable[[Json], Iterator[Fault]], ...]]
-"""((path name, checker) of every member in order, rules about values)."""
+Plan = tuple[tuple[str, ...], tuple[Checker, ...], tuple[Callable[[Json], Iterator[Fault]], ...]]
+"""(element name of every member in order, their checkers, rules about values)."""
 
 
 @cache
@@ -52,11 +53,12 @@ def complex_checker(type_name: str) -> Checker:
             plan, faults = shape.plan(node)
             if not faults and len(plans) < _PLAN_LIMIT:
                 plans[names] = plan
-        members, rules = plan
-        for (name, member), value in zip(members, node.values(), strict=True):
-            found = member(value)
-            if found:
-                faults = _prefixed(faults, name, found)
+        path_names, members, rules = plan
+        below = [*map(call, members, node.values())]
+        if any(below):
+            for name, found in zip(path_names, below, strict=True):
+                if found:
+                    faults = _prefixed(faults, name, found)
         if rules and not faults:
             for rule in rules:
                 faults = [*(faults or ()), *rule(node)]
@@ -112,7 +114,8 @@ class _Shape:
         rules = [rule for needs, rule in value_rules(self.type_name) if needs <= present]
         lonely = [name for name in node if name.startswith("_") and name[1:] not in node and name in self.members]
         own = (*map(self._pair_rule, pairs), *map(self._lonely_rule, lonely))
-        return (tuple(steps), (*own, *rules)), faults[:FAULT_LIMIT]
+        path_names, checkers = tuple(name for name, _ in steps), tuple(checker for _, checker in steps)
+        return (path_names, checkers, (*own, *rules)), faults[:FAULT_LIMIT]
 
     def _step(self, name: str, node: Json) -> tuple[str, Checker] | None:
         if name == "resourceType" and self.is_resource:

@@ -7,7 +7,7 @@ Source: http://hl7.org/fhir/R4/observation-vitalsigns.html.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pulseweir.fhir_store.invariants import UCUM
 from pulseweir.fhir_store.outcomes import Json
@@ -51,7 +51,8 @@ _COMPONENT_UNITS = frozenset(
 
 def vital_sign_faults(tree: Json, *, strict: bool) -> Iterator[Fault]:
     """What breaks the vital-signs profiles in an Observation whose structure is right."""
-    claimed = [url.removeprefix(_PROFILE).partition("|")[0] for url in _profiles(tree) if url.startswith(_PROFILE)]
+    profiles = tree["meta"].get("profile", ()) if "meta" in tree else ()
+    claimed = [url.removeprefix(_PROFILE).partition("|")[0] for url in profiles if url.startswith(_PROFILE)]
     names = {name for name in claimed if name in _VITALS}
     is_categorized = _has_category(tree)
     if strict:
@@ -70,10 +71,6 @@ def vital_sign_faults(tree: Json, *, strict: bool) -> Iterator[Fault]:
     yield from _component_units(tree)
     for name in sorted(names):
         yield from _profile_faults(tree, name)
-
-
-def _profiles(tree: Json) -> Any:
-    return tree["meta"].get("profile", ()) if "meta" in tree else ()
 
 
 def _has_category(tree: Json) -> bool:
@@ -109,12 +106,19 @@ def _common(tree: Json) -> Iterator[Fault]:
 
 def _unit_faults(tree: Json) -> Iterator[Fault]:
     """UCUM units that are none of the coded vital sign; quantities without a UCUM code are let pass."""
-    for path, node in (((), tree), *((("component", at), each) for at, each in enumerate(tree.get("component", ())))):
-        quantity = node.get("valueQuantity")
-        if quantity and quantity.get("system") == UCUM:
-            for code in _loinc_codes(node.get("code", {})):
-                if code in _UNITS and quantity.get("code") not in _UNITS[code]:
-                    yield (*path, "value", "code"), "code-invalid", f"must be {' or '.join(_UNITS[code])}"
+    if "valueQuantity" in tree:
+        yield from _unit_fault(tree, ())
+    for place, component in enumerate(tree.get("component", ())):
+        if "valueQuantity" in component:
+            yield from _unit_fault(component, ("component", place))
+
+
+def _unit_fault(node: Json, path: tuple[str | int, ...]) -> Iterator[Fault]:
+    quantity = node["valueQuantity"]
+    if quantity.get("system") == UCUM:
+        for code in _loinc_codes(node.get("code", {})):
+            if code in _UNITS and quantity.get("code") not in _UNITS[code]:
+                yield (*path, "value", "code"), "code-invalid", f"must be {' or '.join(_UNITS[code])}"
 
 
 def _component_units(tree: Json) -> Iterator[Fault]:
