@@ -48,6 +48,12 @@ FHIR_REQUEST_DURATION = Histogram(
     ["interaction"],
     buckets=_LATENCY_BUCKETS_SECONDS,
 )
+FHIR_STORE_REFUSED = Counter(
+    "pulseweir_fhir_store_refused_total", "Step 5: requests the embedded FHIR store turned away, by reason", ["reason"]
+)
+FHIR_STORE_AUDIT_EVENTS = Counter(
+    "pulseweir_fhir_store_audit_events_total", "Step 5: AuditEvents of the embedded FHIR store, by outcome", ["outcome"]
+)
 BUS_CONSUMER_LAG = Gauge(
     "pulseweir_bus_consumer_lag_messages", "All steps: rows published and not committed", ["topic", "group"]
 )

@@ -29,6 +29,7 @@ from pulseweir.fhir_store.outcomes import Issue, Json, Refusal, operation_outcom
 from pulseweir.fhir_store.query import Pairs, read_search
 from pulseweir.fhir_store.references import check_references
 from pulseweir.fhir_store.searching import find_matches, run_search, searchset
+from pulseweir.fhir_store.security.limits import check_search_cost
 from pulseweir.fhir_store.security.rights import check_rights
 from pulseweir.fhir_store.session import Stored, WriteSession
 from pulseweir.fhir_store.settings import FhirStoreSettings
@@ -228,6 +229,7 @@ class BundleRun:
         is_conditional = entry.request.if_none_exist is not None
         caller = self._session.access.caller
         check_rights(caller, method, entry.path, entry.query, is_conditional=is_conditional)
+        check_search_cost(entry.query, self._settings.limits)
         if method == "GET":
             return self._get(entry)
         if not entry.path:

@@ -1,7 +1,7 @@
 """Which interaction a request means, and its answer in HTTP's words."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -24,11 +24,12 @@ from pulseweir.fhir_store.interactions import (
     update,
 )
 from pulseweir.fhir_store.json_text import parse_object
-from pulseweir.fhir_store.outcomes import Answer, Refusal, operation_outcome
+from pulseweir.fhir_store.outcomes import Answer, Json, Refusal, operation_outcome
 from pulseweir.fhir_store.query import Pairs, read_search
 from pulseweir.fhir_store.references import check_references
 from pulseweir.fhir_store.searching import run_search, searchset
 from pulseweir.fhir_store.security.access import current_access
+from pulseweir.fhir_store.security.limits import check_search_cost
 from pulseweir.fhir_store.security.rights import check_rights
 from pulseweir.fhir_store.session import Stored, WriteSession
 from pulseweir.fhir_store.storage import FhirStore
@@ -46,6 +47,7 @@ class Call:
         headers: As sent.
         body: As sent.
         base_url: Absolute FHIR base URL for links.
+        security: What the CapabilityStatement says about who may come in; only of a call for that.
     """
 
     method: str
@@ -54,6 +56,7 @@ class Call:
     headers: Headers
     body: bytes
     base_url: str
+    security: Json = field(default_factory=dict)
 
     def preference(self, name: str) -> str | None:
         """The value of one `Prefer` preference."""
@@ -77,6 +80,7 @@ async def answer_call(store: FhirStore, call: Call) -> Answer:
     segments = call.segments
     is_conditional = "if-none-exist" in call.headers
     check_rights(current_access().caller, call.method, segments, call.query, is_conditional=is_conditional)
+    check_search_cost(call.query, store.settings.limits)
     if not segments:
         return await _only(call, {"POST": _bundle})(store, call)
     if segments == ["metadata"]:
@@ -111,7 +115,7 @@ def _only(call: Call, routes: dict[str, Answerer]) -> Answerer:
 
 
 async def _metadata(store: FhirStore, call: Call) -> Answer:
-    return Answer(200, capability_statement(call.base_url, store.settings))
+    return Answer(200, capability_statement(call.base_url, store.settings, call.security))
 
 
 async def _bundle(store: FhirStore, call: Call) -> Answer:

@@ -12,6 +12,7 @@ from pulseweir.fhir_store.json_text import decode_object
 from pulseweir.fhir_store.outcomes import Refusal, operation_outcome
 from pulseweir.fhir_store.query import PAGE_PARAMETER, Include, Pairs, SearchRequest, encode_page, read_search
 from pulseweir.fhir_store.search_sql import SearchCompiler
+from pulseweir.fhir_store.security.limits import check_search_cost
 from pulseweir.fhir_store.security.narrowing import narrow
 from pulseweir.fhir_store.security.rights import check_search
 from pulseweir.fhir_store.session import Stored, WriteSession, find_current
@@ -41,6 +42,13 @@ class SearchPage:
 def run_search(session: ReadSession | WriteSession, request: SearchRequest) -> SearchPage:
     """Find one page of matches, as far as the caller may see them."""
     narrow(request, session.access.caller)
+    if isinstance(session, WriteSession):
+        with session.searching():
+            return _find_page(session, request)
+    return _find_page(session, request)
+
+
+def _find_page(session: ReadSession | WriteSession, request: SearchRequest) -> SearchPage:
     sql = SearchCompiler(request, session.terms, session.connection).compile()
     rows: list[Any] = []
     if request.count:
@@ -74,6 +82,7 @@ def find_matches(session: WriteSession, resource_type: str, pairs: Pairs, settin
     """
     session.access.caller.require(resource_type, "s")
     check_search(session.access.caller, resource_type, pairs)
+    check_search_cost(pairs, settings.limits)
     request = read_search(resource_type, pairs, strict=True, settings=settings)
     if not request.criteria:
         raise Refusal(412, "required", "A conditional request needs search criteria, such as identifier=system|value.")

@@ -1,7 +1,9 @@
 """One write transaction of the store: what is there, what changes, in the writer's own words."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import apsw
@@ -9,7 +11,7 @@ import apsw
 from pulseweir.fhir_store.extraction import Amount, Unit
 from pulseweir.fhir_store.indexing import Coded, IndexRows, index_resource
 from pulseweir.fhir_store.json_text import decode_object, join_resource
-from pulseweir.fhir_store.outcomes import Json
+from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.schema import INDEX_TABLES
 from pulseweir.fhir_store.security.access import NO_BOUNDS, Access
 
@@ -52,6 +54,15 @@ class Stored:
     def etag(self) -> str:
         """The weak entity tag of this version."""
         return f'W/"{self.version}"'
+
+
+SHORT_READ_STEPS = 20_000
+"""Steps of SQLite's machine, about a millisecond: a switch of threads would cost more than most searches."""
+
+
+def took_too_long() -> Refusal:
+    """400 for a search that was given up."""
+    return Refusal(400, "too-costly", "The search took too long and was given up; make it narrower.")
 
 
 class Terms:
@@ -97,6 +108,22 @@ class WriteSession:
         self.terms = Terms(connection)
         self.now_microseconds = 0
         self.access: Access = NO_BOUNDS
+        self.search_ends = 0.0
+
+    @contextmanager
+    def searching(self) -> Iterator[None]:
+        """Searches inside end when the unit has searched for too long; writes are never cut off.
+
+        Raises:
+            Refusal: 400 when they did.
+        """
+        self.connection.set_progress_handler(lambda: monotonic() > self.search_ends, SHORT_READ_STEPS)
+        try:
+            yield
+        except apsw.InterruptError:
+            raise took_too_long() from None
+        finally:
+            self.connection.set_progress_handler(None)
 
     def find(self, resource_type: str, resource_id: str) -> Stored | None:
         """The current version, a deleted one too; None when there never was one that the caller may know of."""

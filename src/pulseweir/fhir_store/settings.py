@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pulseweir.fhir_store.security.settings import FhirSecuritySettings, LimitSettings
+
 
 class FhirStoreSettings(BaseModel):
     """Limits and habits of the embedded FHIR store."""
@@ -33,3 +35,5 @@ class FhirStoreSettings(BaseModel):
     public_base_url: str | None = Field(
         None, description="Base URL in links, such as https://fhir.example.org/fhir; the request's own when unset."
     )
+    limits: LimitSettings = Field(default_factory=LimitSettings, description="What one request may cost.")
+    security: FhirSecuritySettings = Field(default_factory=FhirSecuritySettings, description="Who reaches the store.")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 import apsw
@@ -18,7 +19,7 @@ from pulseweir.errors import RetryLater
 from pulseweir.fhir_store.definitions.tables import parameters_digest
 from pulseweir.fhir_store.schema import MIGRATIONS
 from pulseweir.fhir_store.security.access import NO_BOUNDS, Access, current_access
-from pulseweir.fhir_store.session import Terms, WriteSession
+from pulseweir.fhir_store.session import SHORT_READ_STEPS, Terms, WriteSession, took_too_long
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.sqlite import connect, immediate, migrate
 
@@ -28,8 +29,6 @@ _log = structlog.get_logger()
 INDEX_LAYOUT = 2
 """Counts up when the same parameters are indexed in another way."""
 _REINDEX_RESOURCES = 5_000
-_SHORT_READ_STEPS = 20_000
-"""Steps of SQLite's machine, about a millisecond: a switch of threads would cost more than most searches."""
 
 
 @dataclass(slots=True)
@@ -113,10 +112,10 @@ class FhirStore:
         """Run a read that may be long, in one snapshot: at once while it is short, else in a reader thread."""
         access = current_access()
         try:
-            return self._in_snapshot(work, access, step_limit=_SHORT_READ_STEPS)
+            return self._in_snapshot(work, access, lambda: True)
         except apsw.InterruptError:
             access.forget()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._in_snapshot, work, access)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._long_query, work, access)
 
     def close(self) -> None:
         """Finish what is queued and let go of the file."""
@@ -156,12 +155,19 @@ class FhirStore:
             session = self._local.session = ReadSession(connection, Terms(connection))
         return session
 
-    def _in_snapshot(self, work: Callable[[ReadSession], T], access: Access, step_limit: int = 0) -> T:
-        """Run a read; with a limit, InterruptError once a statement takes more steps than that."""
+    def _long_query(self, work: Callable[[ReadSession], T], access: Access) -> T:
+        ends = monotonic() + self.settings.limits.search_seconds
+        try:
+            return self._in_snapshot(work, access, lambda: monotonic() > ends)
+        except apsw.InterruptError:
+            raise took_too_long() from None
+
+    def _in_snapshot(self, work: Callable[[ReadSession], T], access: Access, is_over: Callable[[], bool]) -> T:
+        """Run a read; InterruptError when `is_over` says so, which is asked about every millisecond."""
         session = self._session()
         session.access = access
         session.connection.execute("BEGIN")
-        session.connection.set_progress_handler((lambda: True) if step_limit else None, step_limit)
+        session.connection.set_progress_handler(is_over, SHORT_READ_STEPS)
         try:
             return work(session)
         finally:
@@ -207,6 +213,7 @@ class FhirStore:
     def _run(self, session: WriteSession, unit: _Unit) -> tuple[_Unit, Any, BaseException | None]:
         session.connection.execute("SAVEPOINT unit")
         session.access = unit.access
+        session.search_ends = monotonic() + self.settings.limits.search_seconds
         try:
             outcome = unit.work(session)
             if unit.access.trail is not None:
