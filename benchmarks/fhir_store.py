@@ -1,7 +1,10 @@
 """The embedded FHIR store over HTTP: bundles, single creates, reads, the sorted chart search.
 
 Server (one process, FULL durability, structure validation) and load share the machine. Rows follow
-``{"name", "per_second", "ratio", "against"}``; `per_second` counts resources for `bundle`, else requests.
+``{"name", "per_second", "ratio", "against"}``; `per_second` counts resources for `bundle`, else requests. With
+`against` the same load drives another R4 server too, load by load in turn; its rows are named ``peer.bundle`` and so
+on, and the own rows carry the ratio. What a peer may need to know first (Patients, Encounters, Devices that
+Observations refer to) is written before anything is measured, and both are warmed up.
 """
 
 import argparse
@@ -10,18 +13,40 @@ import json
 import multiprocessing
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
-Request = tuple[str, str, bytes]
 BUNDLE_RESOURCES = 100
 CONNECTIONS = 4
 PATIENTS = 50
 CODES = ("8867-4", "9279-1", "59408-5", "8310-5")
+UNITS = ("/min", "/min", "%", "Cel")
+_WARM_UP_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of a load; the path is relative to the server's base."""
+
+    method: str
+    path: str
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests sent over some connections; each counts as so many resources."""
+
+    name: str
+    requests: list[Request]
+    connections: int
+    resources: int = 1
 
 
 def observation(number: int) -> dict[str, Any]:
@@ -31,7 +56,7 @@ def observation(number: int) -> dict[str, Any]:
     day, hour = 1 + minute // 1440 % 28, minute // 60 % 24
     return {
         "resourceType": "Observation",
-        "id": f"{number * 7919 % 100_000_007:064x}",
+        "id": f"o{number * 7919 % 100_000_007:063x}",
         "status": "final",
         "category": [
             {
@@ -50,47 +75,90 @@ def observation(number: int) -> dict[str, Any]:
         "device": {"reference": f"Device/d{patient}"},
         "valueQuantity": {
             "value": 60 + number % 40,
-            "unit": "/min",
+            "unit": UNITS[number % len(UNITS)],
             "system": "http://unitsofmeasure.org",
-            "code": "/min",
+            "code": UNITS[number % len(UNITS)],
         },
     }
 
 
-def bundle(first: int) -> bytes:
-    """A transaction that PUTs `BUNDLE_RESOURCES` Observations."""
-    resources = [observation(first + place) for place in range(BUNDLE_RESOURCES)]
+def bundle(resources: list[dict[str, Any]]) -> bytes:
+    """A transaction that PUTs these resources."""
     entries = [
-        {"request": {"method": "PUT", "url": f"Observation/{item['id']}"}, "resource": item} for item in resources
+        {"request": {"method": "PUT", "url": f"{item['resourceType']}/{item['id']}"}, "resource": item}
+        for item in resources
     ]
     return msgspec.json.encode({"resourceType": "Bundle", "type": "transaction", "entry": entries})
 
 
+def referred() -> list[dict[str, Any]]:
+    """Everything that `observation` refers to."""
+    resources: list[dict[str, Any]] = []
+    for number in range(PATIENTS):
+        resources += [
+            {"resourceType": "Patient", "id": f"p{number}"},
+            {"resourceType": "Device", "id": f"d{number}"},
+            {
+                "resourceType": "Encounter",
+                "id": f"e{number}",
+                "status": "in-progress",
+                "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
+                "subject": {"reference": f"Patient/p{number}"},
+            },
+        ]
+    return resources
+
+
 class Connection:
-    """One kept-alive HTTP/1.1 connection: the least a load client can cost."""
+    """One kept-alive HTTP/1.1 connection to a server's base: the least a load client can cost."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    def __init__(self, base_url: str) -> None:
+        parts = urlsplit(base_url)
+        self._host, self._port, self._base = parts.hostname or "127.0.0.1", parts.port or 80, parts.path.rstrip("/")
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
 
-    async def send(self, request: Request) -> bytes:
-        """One request; its answer's body."""
-        method, path, body = request
-        head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/fhir+json\r\n"
-        self._writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-        answer = await self._reader.readuntil(b"\r\n\r\n")
-        length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    async def send(self, request: Request) -> None:
+        """One request, its answer read whole; connects anew where the server hung up between requests."""
+        try:
+            await self._exchange(request)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            self.close()
+            await self._exchange(request)
+
+    async def _exchange(self, request: Request) -> None:
+        if self._reader is None or self._writer is None:
+            self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+        head = (
+            f"{request.method} {self._base}{request.path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n"
+            f"content-type: application/fhir+json\r\ncontent-length: {len(request.body)}\r\n\r\n"
+        )
+        self._writer.write(head.encode() + request.body)
+        answer = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        length = answer.partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        body = await (self._reader.readexactly(int(length)) if length else self._chunks(self._reader))
         if answer[9:10] != b"2":
-            raise RuntimeError(answer.partition(b"\r\n")[0].decode())
-        return await self._reader.readexactly(length)
+            raise RuntimeError(f"{request.method} {request.path[:80]}: {answer[9:12].decode()} {body[:300].decode()}")
+        if b"connection: close" in answer:
+            self.close()
+
+    async def _chunks(self, reader: asyncio.StreamReader) -> bytes:
+        pieces: list[bytes] = []
+        while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
+            pieces.append((await reader.readexactly(size + 2))[:-2])
+        await reader.readuntil(b"\r\n")
+        return b"".join(pieces)
 
     def close(self) -> None:
         """Hang up."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
+        self._reader = self._writer = None
 
 
-async def drive(port: int, requests: list[Request], connections: int) -> float:
+async def drive(base_url: str, requests: list[Request], connections: int) -> float:
     """Send all requests over some connections; seconds it took."""
-    opened = [Connection(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(connections)]
+    opened = [Connection(base_url) for _ in range(connections)]
     pending = iter(requests)
 
     async def work(connection: Connection) -> None:
@@ -121,39 +189,55 @@ def serve(directory: str, port: Any) -> None:
     store.close()
 
 
-async def measure(port: int, scale: float) -> list[dict[str, Any]]:
-    """All rows against one running server."""
+def loads(first: int, scale: float) -> Iterator[Load]:
+    """The loads, over Observations from number `first` on."""
     bundles = max(4, round(80 * scale))
     singles = max(20, round(2_000 * scale))
-    first_single = bundles * BUNDLE_RESOURCES
-    posts = [dict(observation(first_single + place)) for place in range(singles)]
-    reads = [f"/fhir/Observation/{observation(place)['id']}" for place in range(min(singles, first_single))]
-    chart = "/fhir/Observation?patient=p{}&code=http://loinc.org|{}&_sort=-date&_count=10"
-    loads: list[tuple[str, list[Request], int, int]] = [
-        (
-            "bundle",
-            [("POST", "/fhir", bundle(place * BUNDLE_RESOURCES)) for place in range(bundles)],
-            2,
-            BUNDLE_RESOURCES,
-        ),
-        ("post", [("POST", "/fhir/Observation", msgspec.json.encode(item)) for item in posts], CONNECTIONS, 1),
-        ("read", [("GET", path, b"") for path in reads], CONNECTIONS, 1),
-        (
-            "search",
-            [("GET", chart.format(place % PATIENTS, CODES[place % len(CODES)]), b"") for place in range(singles)],
-            CONNECTIONS,
-            1,
-        ),
-    ]
-    rows = []
-    for name, requests, connections, resources in loads:
-        seconds = await drive(port, requests, connections)
-        per_second = round(len(requests) * resources / seconds, 1)
-        rows.append({"name": name, "per_second": per_second, "ratio": None, "against": None})
+    yield Load(
+        "bundle",
+        [
+            Request("POST", "", bundle([observation(first + place * BUNDLE_RESOURCES + one) for one in range(100)]))
+            for place in range(bundles)
+        ],
+        connections=2,
+        resources=BUNDLE_RESOURCES,
+    )
+    beyond = first + bundles * BUNDLE_RESOURCES
+    posts = [msgspec.json.encode(observation(beyond + place)) for place in range(singles)]
+    yield Load("post", [Request("POST", "/Observation", body) for body in posts], CONNECTIONS)
+    ids = [observation(first + place)["id"] for place in range(min(singles, beyond - first))]
+    yield Load("read", [Request("GET", f"/Observation/{name}") for name in ids], CONNECTIONS)
+    chart = "/Observation?patient=p{}&code={}&_sort=-date&_count=10"
+    codes = [quote(f"http://loinc.org|{code}", safe="") for code in CODES]
+    places = range(singles)
+    charts = [Request("GET", chart.format(place % PATIENTS, codes[place % len(codes)])) for place in places]
+    yield Load("search", charts, CONNECTIONS)
+
+
+async def measure(base_url: str, scale: float, against: Mapping[str, str]) -> list[dict[str, Any]]:
+    """All rows of the own server at `base_url`, and of every peer in `against`, base URLs by name."""
+    servers = {"": base_url, **against}
+    for url in servers.values():
+        await drive(url, [Request("POST", "", bundle(referred()))], 1)
+        for load in loads(50_000_000, scale * _WARM_UP_SHARE):
+            await drive(url, load.requests, load.connections)
+    rows: list[dict[str, Any]] = []
+    for load in loads(0, scale):
+        speeds: dict[str, float] = {}
+        for name, url in servers.items():
+            seconds = await drive(url, load.requests, load.connections)
+            speeds[name] = round(len(load.requests) * load.resources / seconds, 1)
+        peer = next(iter(against), None)
+        ratio = round(speeds[""] / speeds[peer], 2) if peer else None
+        rows.append({"name": load.name, "per_second": speeds[""], "ratio": ratio, "against": peer})
+        rows += [
+            {"name": f"{name}.{load.name}", "per_second": speeds[name], "ratio": None, "against": None}
+            for name in against
+        ]
     return rows
 
 
-def with_server(work: Callable[[int], Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
+def with_server(work: Callable[[str], Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
     """Run a load against a fresh server process."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -164,19 +248,19 @@ def with_server(work: Callable[[int], Awaitable[list[dict[str, Any]]]]) -> list[
             if not receiver.poll(30):
                 raise RuntimeError("The FHIR server did not start.")
             port = int(receiver.recv())
-            return asyncio.run(_run(work, port))
+            return asyncio.run(_run(work, f"http://127.0.0.1:{port}/fhir"))
         finally:
             process.terminate()
             process.join(15)
 
 
-async def _run(work: Callable[[int], Awaitable[list[dict[str, Any]]]], port: int) -> list[dict[str, Any]]:
-    return await work(port)
+async def _run(work: Callable[[str], Awaitable[list[dict[str, Any]]]], base_url: str) -> list[dict[str, Any]]:
+    return await work(base_url)
 
 
-def run(scale: float = 1.0) -> list[dict[str, Any]]:
-    """The rows of this benchmark; `scale` shortens or lengthens the load."""
-    return with_server(lambda port: measure(port, scale))
+def run(scale: float = 1.0, against: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """The rows of this benchmark; `scale` shortens or lengthens the load, `against` names R4 servers beside it."""
+    return with_server(lambda base_url: measure(base_url, scale, against or {}))
 
 
 def main() -> None:
@@ -190,7 +274,7 @@ def main() -> None:
         sys.stdout.write(json.dumps(rows) + "\n")
         return
     for row in rows:
-        print(f"{row['name']:<10}{row['per_second']:>12,.1f} per second")
+        print(f"{row['name']:<16}{row['per_second']:>12,.1f} per second")
 
 
 if __name__ == "__main__":

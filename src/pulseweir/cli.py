@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from pulseweir import __version__
+from pulseweir.cli_fhir import fhir_app
 from pulseweir.cli_inspect import inspect_app
 from pulseweir.cli_mapping import mapping_app
 from pulseweir.cli_output import FINDINGS, PARTIAL, AsJson, DataDir, end, explained, print_json, settings_for
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.add_typer(setup_app)
 app.add_typer(mapping_app, name="mapping")
 app.add_typer(inspect_app)
+app.add_typer(fhir_app, name="fhir")
 
 Patients = Annotated[int | None, typer.Option(min=1, help="Only the first so many patients of the recording.")]
 Hours = Annotated[float | None, typer.Option(min=0.01, help="Only the first hours of each patient.")]

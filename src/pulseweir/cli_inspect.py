@@ -96,13 +96,18 @@ def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 @inspect_app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="Which one; `all` for every one.")] = "all", as_json: AsJson = False
+    name: Annotated[str, typer.Argument(help="Which one; `all` for every one.")] = "all",
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=URL of another FHIR R4 server to drive with the same load; repeat for several."),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a part of the house beside what a user would otherwise pick, in the same run."""
-    from pulseweir.operations.bench import run
+    from pulseweir.operations.bench import peers, run
 
     with explained():
-        report = run(name)
+        report = run(name, peers(against or []))
     if as_json:
         print_json(report)
     else:

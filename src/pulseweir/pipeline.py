@@ -202,6 +202,7 @@ async def connector(house: House) -> Facts:
 async def fhir(house: House) -> Facts:
     """Step 5: the embedded FHIR service; nothing when another one is named."""
     from pulseweir.fhir_store.app import create_app
+    from pulseweir.fhir_store.security.guard import Guard, tls_files
     from pulseweir.fhir_store.server import server_config
 
     if house.settings.fhir.base_url is not None:
@@ -212,7 +213,14 @@ async def fhir(house: House) -> Facts:
         await asyncio.to_thread(store.close)
 
     house.on_close(close)
-    return {"port": await house.serve(server_config(create_app(store), "127.0.0.1", house.settings.fhir.port))}
+    guard = Guard.open(store)
+    app = create_app(store, guard=guard)
+    facts = {"port": await house.serve(server_config(app, "127.0.0.1", house.settings.fhir.port))}
+    security = guard.settings
+    if security.address is not None:
+        config = server_config(app, security.address, security.port, tls=tls_files(security))
+        facts["tls_port"] = await house.serve(config)
+    return facts
 
 
 async def scoring(house: House) -> Facts:

@@ -76,17 +76,27 @@ def hub_mqtt_port(settings: Settings) -> int:
 
 
 def open_fhir(settings: Settings) -> "FhirClient":
-    """A client of the FHIR service."""
+    """A client of the FHIR service; the embedded store knows it by the token of this house."""
     from pulseweir.backends.fhir_client import FhirClient
 
-    return FhirClient(fhir_base_url(settings), timeout_seconds=settings.fhir.timeout_seconds)
+    headers = {}
+    if settings.fhir.base_url is None:
+        from pulseweir.fhir_store.security.clients import house_token
+
+        headers["authorization"] = f"Bearer {house_token(fhir_directory(settings))}"
+    return FhirClient(fhir_base_url(settings), headers=headers, timeout_seconds=settings.fhir.timeout_seconds)
+
+
+def fhir_directory(settings: Settings) -> Path:
+    """Where the embedded FHIR store lies."""
+    return settings.data_dir / "fhir"
 
 
 def open_fhir_store(settings: Settings, clock: Clock) -> "FhirStore":
     """The embedded FHIR store."""
     from pulseweir.fhir_store.storage import FhirStore
 
-    return FhirStore.open(settings.data_dir / "fhir", clock, settings.fhir_store)
+    return FhirStore.open(fhir_directory(settings), clock, settings.fhir_store)
 
 
 def association_changes(settings: Settings) -> Callable[[], int | None] | None:

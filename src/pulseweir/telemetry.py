@@ -70,6 +70,12 @@ OBSERVATIONS_SAVED = Counter(
     "Step 5: Observations created, updated, found unchanged, or closed when their period ended",
     ["outcome"],
 )
+FHIR_STORE_REFUSED = Counter(
+    "pulseweir_fhir_store_refused_total", "Step 5: requests the embedded FHIR store turned away, by reason", ["reason"]
+)
+FHIR_STORE_AUDIT_EVENTS = Counter(
+    "pulseweir_fhir_store_audit_events_total", "Step 5: AuditEvents of the embedded FHIR store, by outcome", ["outcome"]
+)
 BUS_CONSUMER_LAG = Gauge(
     "pulseweir_bus_consumer_lag_messages", "All steps: rows published and not committed", ["topic", "group"]
 )

@@ -12,7 +12,6 @@ _IMPORTED_AS = {
     "prometheus-client": "prometheus_client",
     "pydantic-settings": "pydantic_settings",
 }
-_IMPORTED_AS |= {"jsonschema-rs": "jsonschema_rs"}
 _BENEATH_OTHERS = {"httptools", "python-multipart"}
 """Installed for uvicorn and starlette, which import them."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+import msgspec
 import structlog
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -21,16 +22,26 @@ from pulseweir.errors import RetryLater
 from pulseweir.fhir_store.outcomes import Answer, Refusal, refusal_answer
 from pulseweir.fhir_store.query import Pairs
 from pulseweir.fhir_store.routes import Call, answer_call
+from pulseweir.fhir_store.security.access import Asked, reset_access, set_access
+from pulseweir.fhir_store.security.caller import ANYBODY, Caller
+from pulseweir.fhir_store.security.discovery import smart_configuration
+from pulseweir.fhir_store.security.guard import Guard
+from pulseweir.fhir_store.security.limits import check_url
 from pulseweir.fhir_store.storage import FhirStore
+from pulseweir.telemetry import FHIR_STORE_REFUSED
 
 _JSON = b"application/fhir+json;charset=utf-8"
 _JSON_TYPES = frozenset({"application/fhir+json", "application/json", "text/json", ""})
 _ACCEPTABLE = ("json", "*/*", "application/*", "text/*")
 _HOST = re.compile(r"[A-Za-z0-9.\-_]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+_SMART = ".well-known/smart-configuration"
+_PUBLIC = frozenset({"metadata", _SMART})
+"""Paths that answer without a token, so that a client learns how to get one."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9.\-_:]{1,128}")
 _log = structlog.get_logger()
 
 
-def create_app(store: FhirStore, *, base_url_path: str = "/fhir") -> Starlette:
+def create_app(store: FhirStore, *, base_url_path: str = "/fhir", guard: Guard | None = None) -> Starlette:
     """The FHIR server of one store, with `/livez` and `/readyz` beside it.
 
     The caller opens and closes the store.
@@ -38,6 +49,7 @@ def create_app(store: FhirStore, *, base_url_path: str = "/fhir") -> Starlette:
     Args:
         store: Where the resources are.
         base_url_path: Path of the FHIR base URL.
+        guard: Who says which caller a request has; none lets everybody do everything.
     """
 
     async def live(_: Request) -> Response:
@@ -46,7 +58,7 @@ def create_app(store: FhirStore, *, base_url_path: str = "/fhir") -> Starlette:
     async def ready(_: Request) -> Response:
         return JSONResponse({"status": "ready" if store.is_ready else "stopped"}, 200 if store.is_ready else 503)
 
-    endpoint = FhirEndpoint(store, base_url_path)
+    endpoint = FhirEndpoint(store, base_url_path, guard or Guard())
     return Starlette(
         routes=[
             Route("/livez", live),
@@ -57,19 +69,20 @@ def create_app(store: FhirStore, *, base_url_path: str = "/fhir") -> Starlette:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FhirEndpoint:
     """Everything below the base URL, without a framework's cost per request."""
 
     store: FhirStore
     base_url_path: str
+    guard: Guard
+    _in_work: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every error leaves as an OperationOutcome."""
-        headers = Headers(scope=scope)
+        self._in_work += 1
         try:
-            call = await self._call(scope, headers, receive)
-            answer = await answer_call(self.store, call)
+            answer = await self._answer(scope, receive)
         except Refusal as refusal:
             answer = refusal_answer(refusal)
         except RetryLater as error:
@@ -77,12 +90,62 @@ class FhirEndpoint:
         except Exception as error:  # noqa: BLE001 - a bug must not leave the client without an answer
             _log.error("fhir_request_failed", error=type(error).__name__, method=scope["method"], place=_place(error))
             answer = refusal_answer(Refusal(500, "exception", "The server failed on this request; see its log."))
+        finally:
+            self._in_work -= 1
         await _send(answer, send, with_body=scope["method"] != "HEAD")
 
-    async def _call(self, scope: Scope, headers: Headers, receive: Receive) -> Call:
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        headers = Headers(scope=scope)
+        path = str(scope.get("path_params", {}).get("path", ""))
+        limits = self.store.settings.limits
+        check_url(scope["path"].encode(), scope["query_string"], limits)
+        is_public = path in _PUBLIC
+        caller = ANYBODY if is_public else await self.guard.caller(scope, headers)
+        if self._in_work > limits.concurrent_requests and not caller.is_house:
+            FHIR_STORE_REFUSED.labels("throttled").inc()
+            text = "The server has too many requests in work; send this one again."
+            raise Refusal(503, "throttled", text, headers={"retry-after": "1"})
+        call = await self._call(scope, headers, receive, path)
+        if is_public:
+            return self._smart_configuration(call) if path == _SMART else await answer_call(self.store, call)
+        return await self._audited(caller, call, scope)
+
+    async def _audited(self, caller: Caller, call: Call, scope: Scope) -> Answer:
+        """The answer to a call within its caller's rights, once it is certain that the audit tells of it."""
+        address = (scope.get("client") or ("", 0))[0]
+        request_id = call.headers.get("x-request-id", "")
+        asked = Asked(
+            call.method,
+            call.segments,
+            list(call.query),
+            call.base_url,
+            address,
+            request_id if _REQUEST_ID.fullmatch(request_id) else "",
+        )
+        access = self.guard.access(caller, asked)
+        before = set_access(access)
+        try:
+            answer = await answer_call(self.store, call)
+        except Refusal as refusal:
+            if refusal.status == 403:
+                FHIR_STORE_REFUSED.labels("forbidden").inc()
+            answer = refusal_answer(refusal)
+        finally:
+            reset_access(before)
+        if access.trail is not None:
+            access.outcome = "0" if answer.status < 400 else "4"
+            await access.trail.record(access)
+        return answer
+
+    def _smart_configuration(self, call: Call) -> Answer:
+        if call.method != "GET" or self.guard.is_open:
+            raise Refusal(404, "not-found", "This server has no SMART configuration: it asks nobody who they are.")
+        body = msgspec.json.encode(smart_configuration(self.guard.settings))
+        return Answer(200, body, {"content-type": "application/json"})
+
+    async def _call(self, scope: Scope, headers: Headers, receive: Receive, path: str) -> Call:
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=200)
         _check_accept(headers, query)
-        path = str(scope.get("path_params", {}).get("path", ""))
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         body = b""
         if method in {"POST", "PUT", "PATCH"}:
@@ -98,6 +161,7 @@ class FhirEndpoint:
             headers=headers,
             body=body,
             base_url=self._base_url(scope, headers),
+            security=self.guard.security if path == "metadata" else {},
         )
 
     def _base_url(self, scope: Scope, headers: Headers) -> str:
@@ -162,7 +226,7 @@ async def _send(answer: Answer, send: Send, *, with_body: bool) -> None:
     headers = [(name.encode("latin-1"), text.encode("latin-1")) for name, text in answer.headers.items()]
     if answer.status not in {204, 304}:
         headers.append((b"content-length", b"%d" % len(answer.body)))
-    if answer.body:
+    if answer.body and "content-type" not in answer.headers:
         headers.append((b"content-type", _JSON))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body if with_body else b""})

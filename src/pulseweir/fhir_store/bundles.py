@@ -25,9 +25,12 @@ from pulseweir.fhir_store.interactions import (
     update,
 )
 from pulseweir.fhir_store.json_text import Document, decode_object, instant_text
-from pulseweir.fhir_store.outcomes import Json, Refusal, operation_outcome
+from pulseweir.fhir_store.outcomes import Issue, Json, Refusal, operation_outcome
 from pulseweir.fhir_store.query import Pairs, read_search
+from pulseweir.fhir_store.references import check_references
 from pulseweir.fhir_store.searching import find_matches, run_search, searchset
+from pulseweir.fhir_store.security.limits import check_search_cost
+from pulseweir.fhir_store.security.rights import check_rights
 from pulseweir.fhir_store.session import Stored, WriteSession
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.validation import check_type, is_resource_id
@@ -160,6 +163,7 @@ class BundleRun:
         self._settings = settings
         self._ids: dict[bytes, bytes] = {}
         self._found: dict[int, Stored] = {}
+        self._taken: list[tuple[Entry, Json]] = []
 
     def run(self) -> bytes:
         """Do every entry; returns the answering Bundle.
@@ -179,6 +183,8 @@ class BundleRun:
                 if self._request.is_transaction:
                     raise _placed(refusal, entry) from None
                 answers[entry.place] = _refused(refusal)
+        if self._request.is_transaction:
+            self._check_references()
         kind = b"transaction-response" if self._request.is_transaction else b"batch-response"
         return b'{"resourceType":"Bundle","type":"' + kind + b'","entry":[' + b",".join(answers) + b"]}"
 
@@ -219,8 +225,12 @@ class BundleRun:
         return f"{resource_type}/{entry.assigned_id}"
 
     def _answer(self, entry: Entry) -> bytes:
-        method = entry.request.method
-        if method in {"GET", "HEAD"}:
+        method = "GET" if entry.request.method == "HEAD" else entry.request.method
+        is_conditional = entry.request.if_none_exist is not None
+        caller = self._session.access.caller
+        check_rights(caller, method, entry.path, entry.query, is_conditional=is_conditional)
+        check_search_cost(entry.query, self._settings.limits)
+        if method == "GET":
             return self._get(entry)
         if not entry.path:
             raise Refusal(400, "value", "The entry's request.url is empty.", f"Bundle.entry[{entry.place}].request.url")
@@ -243,7 +253,21 @@ class BundleRun:
             linked = self._linked(text)
             if linked != text:
                 tree, text = decode_object(linked), linked
-        return check_incoming(tree, text, resource_type, self._settings)
+        incoming = check_incoming(tree, text, resource_type, self._settings)
+        if self._settings.validation == "strict":
+            if self._request.is_transaction:
+                self._taken.append((entry, tree))
+            else:
+                check_references(self._session, tree)
+        return incoming
+
+    def _check_references(self) -> None:
+        """Ask whether references lead anywhere only once all entries of the transaction are stored."""
+        for entry, tree in self._taken:
+            try:
+                check_references(self._session, tree)
+            except Refusal as refusal:
+                raise _placed(refusal, entry) from None
 
     def _linked(self, text: bytes) -> bytes:
         """The text with other entries' temporary names and conditional references replaced by ids."""
@@ -327,12 +351,12 @@ def _condition(entry: Entry) -> Pairs | None:
 def _placed(refusal: Refusal, entry: Entry) -> Refusal:
     """The refusal with the place of its entry, for a transaction that fails as a whole."""
     where = f"Bundle.entry[{entry.place}]"
+    issues = []
     for issue in refusal.issues:
         within = f"{where}.resource.{issue.expression.partition('.')[2]}" if issue.expression else where
         path = issue.expression if issue.expression and issue.expression.startswith("Bundle.") else within
-        text = f"{where}: {issue.text}"
-        return Refusal(refusal.status, issue.code, text, path)
-    return refusal
+        issues.append(Issue(issue.code, f"{where}: {issue.text}", path, issue.severity))
+    return Refusal(refusal.status, issues[0].code, issues[0].text, issues=issues)
 
 
 def _refused(refusal: Refusal) -> bytes:

@@ -9,14 +9,10 @@ from pulseweir.fhir_store.settings import FhirStoreSettings
 
 _INTERACTIONS = ("read", "vread", "update", "delete", "history-instance", "create", "search-type")
 _STARTED = "2024-01-01"
-_OPEN = (
-    "No authentication: this server answers every request that reaches it. It is meant for the loopback "
-    "interface; put nothing between it and a network."
-)
 
 
-def capability_statement(base_url: str, settings: FhirStoreSettings) -> bytes:
-    """The CapabilityStatement as JSON text."""
+def capability_statement(base_url: str, settings: FhirStoreSettings, security: Json) -> bytes:
+    """The CapabilityStatement as JSON text; `security` is what it says about who may come in."""
     statement: Json = {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -33,7 +29,7 @@ def capability_statement(base_url: str, settings: FhirStoreSettings) -> bytes:
                     f"A batch or transaction has {settings.maximum_bundle_entries} entries at most. An update with "
                     "unchanged content keeps the version."
                 ),
-                "security": {"cors": False, "description": _OPEN},
+                "security": security,
                 "resource": [_resource(name) for name in RESOURCE_TYPES],
                 "interaction": [{"code": "transaction"}, {"code": "batch"}],
             }
@@ -43,7 +39,7 @@ def capability_statement(base_url: str, settings: FhirStoreSettings) -> bytes:
 
 
 def _resource(resource_type: str) -> Json:
-    parameters = parameters_of(resource_type).values()
+    parameters = [each for each in parameters_of(resource_type).values() if each.kind != "special"]
     references = [f"{resource_type}:{parameter.name}" for parameter in parameters if parameter.kind == "reference"]
     resource: Json = {
         "type": resource_type,

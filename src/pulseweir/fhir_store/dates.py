@@ -57,7 +57,7 @@ def _calendar_range(year: int, month: str | None, day: str | None) -> tuple[int,
         return low, low + _DAY
     following_year, following_month = (year + 1, 1) if month is None or month == "12" else (year, int(month) + 1)
     if following_year > 9999:
-        return low, low + 31 * _DAY
+        return low, (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH) // _MICROSECOND + _DAY
     following = datetime(following_year, following_month, 1, tzinfo=UTC)
     return low, (following - _EPOCH) // _MICROSECOND
 

@@ -1,17 +1,29 @@
 """What a resource is found by: the rows of the search index, out of its tree. Pure."""
 
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
+from itertools import product
 from typing import Any
 
-from pulseweir.fhir_store.dates import NO_DATE, date_range
-from pulseweir.fhir_store.outcomes import Json
+from pulseweir.fhir_store.dates import NO_DATE
+from pulseweir.fhir_store.definitions.tables import Component, ValuePath
+from pulseweir.fhir_store.extraction import (
+    Amount,
+    Token,
+    amount_of,
+    effective_range,
+    normalized,
+    numbers,
+    points_to,
+    reference_text,
+    strings,
+    token_texts,
+    tokens,
+    values_at,
+)
+from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.parameters import Parameter, parameters_of
-
-Token = tuple[str, str]
-"""(code, system); system is "" where there is none."""
 
 OBSERVATION_COLUMNS = {
     "subject": "subject",
@@ -21,25 +33,25 @@ OBSERVATION_COLUMNS = {
     "category": "category_set",
     "device": "device",
     "encounter": "encounter",
+    "value-quantity": "value_low",
+    "value-concept": "concept_set",
 }
-"""Parameters of Observation that have a column of their own, with its name (a date: its first microsecond)."""
+"""Parameters of Observation that have a column of their own, with its name (of a range: its lower end)."""
 
-_FAR_FUTURE = 2**62
+COMPONENT_COLUMNS = {
+    "component-code": "code_set",
+    "component-value-quantity": "value_low",
+    "component-value-concept": "concept_set",
+}
+"""Parameters of Observation whose values stand in the columns of its components."""
 
 
-@dataclass(slots=True)
-class IndexRows:
-    """The index of one resource.
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """The codings of a concept, and the texts by which `:text` finds it."""
 
-    Attributes:
-        texts: (parameter key, value, system) of tokens, references, strings, URIs.
-        ranges: (parameter key, low, high) of dates and numbers.
-        observation: The columns of an Observation; None for another type.
-    """
-
-    texts: set[tuple[str, str, str]] = field(default_factory=set)
-    ranges: set[tuple[str, float, float]] = field(default_factory=set)
-    observation: "ObservationColumns | None" = None
+    tokens: tuple[Token, ...] = ()
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,163 +59,216 @@ class ObservationColumns:
     """The promoted columns of an Observation; None where the element is missing."""
 
     subject: str | None
-    code: tuple[Token, ...]
+    code: Coded
     low: int
     high: int
     status: str | None
-    category: tuple[Token, ...]
+    category: Coded
     device: str | None
     encounter: str | None
+    value: Amount | None
+    concept: Coded
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentColumns:
+    """The columns of one component of an Observation."""
+
+    code: Coded
+    value: Amount | None
+    concept: Coded
+
+
+@dataclass(slots=True)
+class IndexRows:
+    """The index of one resource.
+
+    Attributes:
+        texts: (parameter key, value, system) of tokens, references, strings, URIs. Further keys hold what modifiers
+            ask for: `:exact` of strings, `:text` of tokens, `:identifier` of references.
+        ranges: (parameter key, low, high) of dates and numbers.
+        amounts: (parameter key, quantity).
+        observation: The columns of an Observation; None for another type.
+        components: The columns of its components.
+    """
+
+    texts: set[tuple[str, str, str]] = field(default_factory=set)
+    ranges: set[tuple[str, float, float]] = field(default_factory=set)
+    amounts: set[tuple[str, Amount]] = field(default_factory=set)
+    observation: ObservationColumns | None = None
+    components: tuple[ComponentColumns, ...] = ()
 
 
 def index_resource(resource_type: str, tree: Json) -> IndexRows:
-    """Every row by which this resource is found."""
+    """Every row by which this resource is found.
+
+    Raises:
+        Refusal: 422 when its structure is so wrong that it cannot be indexed, which only unvalidated ones can be.
+    """
+    try:
+        return _index(resource_type, tree)
+    except (AttributeError, TypeError, KeyError, IndexError):
+        text = "The resource cannot be indexed: an element that searches use has the wrong JSON type."
+        raise Refusal(422, "structure", text, resource_type) from None
+
+
+def _index(resource_type: str, tree: Json) -> IndexRows:
     rows = IndexRows()
-    for element, parameters in _by_element(resource_type):
-        if element in tree:
-            for parameter in parameters:
-                _index_parameter(rows, parameter, tree)
+    by_member, always = _plan(resource_type)
+    for member in tree:
+        for parameter, path in by_member.get(member, ()):
+            _index_path(rows, parameter, path, tree)
+    for parameter in always:
+        _index_truth(rows, parameter, tree)
     if resource_type == "Observation":
         rows.observation = _observation_columns(tree)
+        if "component" in tree:
+            rows.components = tuple(_component_columns(each) for each in tree["component"] if isinstance(each, dict))
+    elif resource_type == "Group":
+        for parameter in parameters_of(resource_type).values():
+            if parameter.roots:
+                _index_composite(rows, parameter, tree)
     return rows
 
 
+Plan = tuple[dict[str, tuple[tuple[Parameter, ValuePath], ...]], tuple[Parameter, ...]]
+"""(paths by the first member they need, parameters that ask whether something is there)."""
+
+
 @cache
-def _by_element(resource_type: str) -> tuple[tuple[str, tuple[Parameter, ...]], ...]:
-    """Parameters by the first element they need, so that absent elements cost one look-up."""
-    promoted = OBSERVATION_COLUMNS if resource_type == "Observation" else {}
-    found: dict[str, list[Parameter]] = {}
-    for parameter in parameters_of(resource_type).values():
-        if parameter.name in promoted:
+def _plan(resource_type: str) -> Plan:
+    promoted = OBSERVATION_COLUMNS | COMPONENT_COLUMNS if resource_type == "Observation" else {}
+    by_member: dict[str, list[tuple[Parameter, ValuePath]]] = {}
+    always = []
+    for name, parameter in parameters_of(resource_type).items():
+        if name in promoted or parameter.key != f"{resource_type}.{name}" or parameter.roots:
             continue
-        for names, target in parameter.paths:
-            single = Parameter(parameter.name, parameter.kind, parameter.key, ((names, target),))
-            found.setdefault(names[0], []).append(single)
-    return tuple((element, tuple(parameters)) for element, parameters in found.items())
+        if any(path.truth for path in parameter.paths):
+            always.append(parameter)
+            continue
+        for path in parameter.paths:
+            by_member.setdefault(path.members[0].partition("[")[0], []).append((parameter, path))
+    return {member: tuple(each) for member, each in by_member.items()}, tuple(always)
 
 
-def _index_parameter(rows: IndexRows, parameter: Parameter, tree: Json) -> None:
-    for value, target in values_at(parameter, tree):
-        if parameter.kind == "date":
-            low, high = effective_range(value)
-            if low != NO_DATE:
-                rows.ranges.add((parameter.key, low, high))
-        elif parameter.kind == "number":
-            if isinstance(value, int | float):
-                rows.ranges.add((parameter.key, float(value), float(value)))
-        else:
-            rows.texts.update(_text_rows(parameter, value, target))
+def _index_path(rows: IndexRows, parameter: Parameter, path: ValuePath, tree: Json) -> None:
+    key = parameter.key
+    for value in values_at(path, tree):
+        match parameter.kind:
+            case "date":
+                low, high = effective_range(value)
+                if low != NO_DATE:
+                    rows.ranges.add((key, low, high))
+            case "number":
+                found = numbers(value)
+                if found is not None:
+                    rows.ranges.add((key, *found))
+            case "quantity":
+                amount = amount_of(value, path.type)
+                if amount is not None:
+                    rows.amounts.add((key, amount))
+            case _:
+                rows.texts.update(_text_rows(parameter, path, value))
 
 
-def _text_rows(parameter: Parameter, value: Any, target: str | None) -> Iterator[tuple[str, str, str]]:
+def _text_rows(parameter: Parameter, path: ValuePath, value: Any) -> Iterator[tuple[str, str, str]]:
+    key = parameter.key
     if parameter.kind == "token":
-        for code, system in tokens(value):
-            yield parameter.key, code, system
+        for code, system in tokens(value, path.type):
+            yield key, code, system
+        for text in token_texts(value, path.type):
+            yield f"{key}:text", normalized(text), ""
     elif parameter.kind == "reference":
-        reference = reference_text(value)
-        if reference and (target is None or reference.startswith(target + "/")):
-            yield parameter.key, reference, ""
+        yield from _reference_rows(parameter, path, value)
     elif parameter.kind == "string":
-        for text in strings(value):
-            yield parameter.key, normalized(text), ""
-            yield parameter.key + ":exact", text, ""
-    elif isinstance(value, str):
-        yield parameter.key, value, ""
+        for text in strings(value, path.type):
+            yield key, normalized(text), ""
+            yield f"{key}:exact", text, ""
+    elif parameter.kind == "uri" and isinstance(value, str):
+        yield key, value, ""
 
 
-def values_at(parameter: Parameter, tree: Json) -> Iterator[tuple[Any, str | None]]:
-    """The values of a parameter in a resource, each with the target type its path is bound to."""
-    for names, target in parameter.paths:
-        for value in _walk(tree, names):
-            yield value, target
+def _reference_rows(parameter: Parameter, path: ValuePath, value: Any) -> Iterator[tuple[str, str, str]]:
+    reference = reference_text(value)
+    if reference and points_to(reference, path.target):
+        yield parameter.key, reference, ""
+        if path.type == "canonical" and "|" in reference:
+            yield parameter.key, reference.partition("|")[0], ""
+    if isinstance(value, dict) and isinstance(value.get("identifier"), dict):
+        for code, system in tokens(value["identifier"], "Identifier"):
+            yield f"{parameter.key}:identifier", code, system
 
 
-def _walk(node: Any, names: tuple[str, ...]) -> Iterator[Any]:
-    if isinstance(node, list):
-        for item in node:
-            yield from _walk(item, names)
-    elif not names:
-        if node is not None:
-            yield node
-    elif isinstance(node, dict) and names[0] in node:
-        yield from _walk(node[names[0]], names[1:])
+def _index_truth(rows: IndexRows, parameter: Parameter, tree: Json) -> None:
+    values = [value for path in parameter.paths for value in values_at(path, tree)]
+    rows.texts.add((parameter.key, "true" if any(value is not False for value in values) else "false", ""))
 
 
-def tokens(value: Any) -> list[Token]:
-    """(code, system) of a code, boolean, Coding, CodeableConcept, Identifier or ContactPoint."""
-    if isinstance(value, bool):
-        return [("true" if value else "false", "")]
-    if isinstance(value, str):
-        return [(value, "")]
-    if not isinstance(value, dict):
-        return []
-    if "coding" in value:
-        return [token for coding in _walk(value["coding"], ()) for token in tokens(coding)]
-    code = value.get("code", value.get("value"))
-    system = value.get("system", "")
-    return [(code, system)] if isinstance(code, str) and isinstance(system, str) else []
+def _index_composite(rows: IndexRows, parameter: Parameter, tree: Json) -> None:
+    """Both sides in one text, each with and without its system, joined by `$`: `system|code$system|code`."""
+    for root in parameter.roots:
+        nodes = values_at(ValuePath(tuple(root.path.split(".")), ""), tree) if root.path else [tree]
+        for node in nodes:
+            sides = [list(_side_texts(component, node)) for component in root.components]
+            rows.texts.update((parameter.key, "$".join(each), "") for each in product(*sides))
 
 
-def reference_text(value: Any) -> str | None:
-    """A Reference (or canonical) as it is compared: relative where it can be, without a version."""
-    text = value.get("reference") if isinstance(value, dict) else value
-    if not isinstance(text, str) or text.startswith("#"):
-        return None
-    return text.partition("/_history/")[0]
+def _side_texts(component: Component, node: Json) -> Iterator[str]:
+    for path in component.paths:
+        for value in values_at(path, node):
+            for code, system in tokens(value, path.type):
+                yield code
+                yield f"{system}|{code}"
 
 
-def strings(value: Any) -> list[str]:
-    """The texts of a string, HumanName or Address."""
-    if isinstance(value, str):
-        return [value]
-    if not isinstance(value, dict):
-        return []
-    members = (
-        "text",
-        "family",
-        "given",
-        "prefix",
-        "suffix",
-        "line",
-        "city",
-        "district",
-        "state",
-        "postalCode",
-        "country",
-    )
-    return [text for name in members for text in _walk(value.get(name), ()) if isinstance(text, str)]
+_UNCODED = Coded()
 
 
-def normalized(text: str) -> str:
-    """A text as string searches compare it: without case and accents, one space between words."""
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
-    return " ".join("".join(letter for letter in decomposed if not unicodedata.combining(letter)).split())
+def _coded(concepts: Any) -> Coded:
+    if concepts is None:
+        return _UNCODED
+    concepts = concepts if type(concepts) is list else [concepts]
+    if len(concepts) == 1 and len(concepts[0].get("coding", ())) == 1:
+        (coding,) = concepts[0]["coding"]
+        return _one_coding(
+            coding.get("code", ""), coding.get("system", ""), coding.get("display", ""), concepts[0].get("text", "")
+        )
+    codings = {token for concept in concepts for token in tokens(concept, "CodeableConcept")}
+    texts = {normalized(text) for concept in concepts for text in token_texts(concept, "CodeableConcept")}
+    return Coded(tuple(sorted(codings)), tuple(sorted(texts)))
 
 
-def effective_range(value: Any) -> tuple[int, int]:
-    """Microseconds [low, high) of a date, dateTime, instant or Period; NO_DATE twice when it is none."""
-    if isinstance(value, str):
-        try:
-            return date_range(value)
-        except ValueError:
-            return NO_DATE, NO_DATE
-    if not isinstance(value, dict) or not ("start" in value or "end" in value):
-        return NO_DATE, NO_DATE
-    low = effective_range(value["start"])[0] if "start" in value else NO_DATE + 1
-    high = effective_range(value["end"])[1] if "end" in value else _FAR_FUTURE
-    return low, high
+@lru_cache(maxsize=4096)
+def _one_coding(code: str, system: str, display: str, text: str) -> Coded:
+    texts = sorted({normalized(each) for each in (display, text) if each})
+    return Coded(((code, system),) if code or system else (), tuple(texts))
 
 
 def _observation_columns(tree: Json) -> ObservationColumns:
     effective = tree.get("effectiveDateTime") or tree.get("effectivePeriod") or tree.get("effectiveInstant")
-    low, high = effective_range(effective)
+    low, high = effective_range(effective or tree.get("effectiveTiming"))
     return ObservationColumns(
         subject=reference_text(tree.get("subject")),
-        code=tuple(sorted(set(tokens(tree.get("code"))))),
+        code=_coded(tree.get("code")),
         low=low,
         high=high,
         status=str(tree.get("status", "")) or None,
-        category=tuple(sorted({token for concept in _walk(tree.get("category"), ()) for token in tokens(concept)})),
+        category=_coded(tree.get("category")),
         device=reference_text(tree.get("device")),
         encounter=reference_text(tree.get("encounter")),
+        value=_value(tree),
+        concept=_coded(tree.get("valueCodeableConcept")),
     )
+
+
+def _component_columns(component: Json) -> ComponentColumns:
+    return ComponentColumns(
+        _coded(component.get("code")), _value(component), _coded(component.get("valueCodeableConcept"))
+    )
+
+
+def _value(node: Json) -> Amount | None:
+    quantity, sampled = node.get("valueQuantity"), node.get("valueSampledData")
+    if isinstance(quantity, dict):
+        return amount_of(quantity, "Quantity")
+    return amount_of(sampled, "SampledData") if isinstance(sampled, dict) else None

@@ -59,7 +59,7 @@ def check_incoming(tree: Json, text: bytes, wanted_type: str | None, settings: F
         Refusal: 400 or 422; see `check_depth` and `check_resource`.
     """
     check_depth(tree, text, settings.maximum_depth_levels)
-    resource_type = check_resource(tree, wanted_type=wanted_type, structure=settings.validation == "structure")
+    resource_type = check_resource(tree, wanted_type=wanted_type, level=settings.validation)
     return Incoming(resource_type, tree.get("id"), tree, text)
 
 
@@ -152,7 +152,7 @@ def read(session: ReadSession | WriteSession, resource_type: str, resource_id: s
         Refusal: 404 when there is none, 410 when it was deleted.
     """
     found = find_current(session.connection, session.terms, resource_type, resource_id)
-    if found is None:
+    if found is None or not session.access.show([found]):
         raise _not_found(resource_type, resource_id)
     if found.deleted:
         raise _gone(found)
@@ -170,7 +170,7 @@ def read_version(session: ReadSession | WriteSession, resource_type: str, resour
         raise _not_found(resource_type, resource_id)
     number = int(version)
     found = current if current.version == number else next(find_versions(session.connection, current, number), None)
-    if found is None:
+    if found is None or not session.access.show([found]):
         raise _not_found(resource_type, resource_id)
     if found.deleted:
         raise _gone(found)
@@ -184,9 +184,11 @@ def history(session: ReadSession, resource_type: str, resource_id: str) -> list[
         Refusal: 404 when the id was never used.
     """
     current = find_current(session.connection, session.terms, resource_type, resource_id)
-    if current is None:
+    versions = [] if current is None else [current, *find_versions(session.connection, current)]
+    shown = session.access.show(versions)
+    if not shown:
         raise _not_found(resource_type, resource_id)
-    return [current, *find_versions(session.connection, current)]
+    return shown
 
 
 def check_if_match(current: Stored | None, if_match: str | None) -> None:

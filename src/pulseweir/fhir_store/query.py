@@ -18,8 +18,8 @@ from pulseweir.fhir_store.settings import FhirStoreSettings
 
 Pairs = Sequence[tuple[str, str]]
 PAGE_PARAMETER = "_page"
-ID = Parameter("_id", "id", "", ())
-LAST_UPDATED = Parameter("_lastUpdated", "updated", "", ())
+ID = Parameter("_id", "id")
+LAST_UPDATED = Parameter("_lastUpdated", "updated")
 _CONTROL = frozenset(
     {"_count", "_sort", "_summary", "_total", "_include", "_revinclude", "_format", "_pretty", PAGE_PARAMETER}
 )
@@ -30,6 +30,8 @@ _MODIFIERS = {
     "uri": frozenset({"", "missing"}),
     "date": frozenset({"", "missing"}),
     "number": frozenset({"", "missing"}),
+    "quantity": frozenset({"", "missing"}),
+    "composite": frozenset({""}),
     "id": frozenset({""}),
     "updated": frozenset({""}),
 }
@@ -72,6 +74,8 @@ class SearchRequest:
         after: Sort keys of the last match of the page before; None for the first page.
         includes: References to follow from the matches.
         reverse_includes: References to follow to the matches.
+        within: Ways in which a match is within the caller's rights, each with all of its criteria; None without
+            bounds.
         applied: The pairs that were used, for the links.
         notes: What was ignored.
     """
@@ -84,6 +88,7 @@ class SearchRequest:
     after: list[Any] | None = None
     includes: list[Include] = field(default_factory=list)
     reverse_includes: list[Include] = field(default_factory=list)
+    within: list[list[Criterion]] | None = None
     applied: list[tuple[str, str]] = field(default_factory=list)
     notes: list[Issue] = field(default_factory=list)
 
@@ -115,7 +120,7 @@ def _shown(name: str) -> str:
 def _read_criterion(request: SearchRequest, name: str, text: str) -> bool:
     base, _, modifier = name.partition(":")
     parameter = {"_id": ID, "_lastUpdated": LAST_UPDATED}.get(base) or parameters_of(request.resource_type).get(base)
-    if parameter is None:
+    if parameter is None or parameter.kind == "special":
         return False
     if modifier not in _MODIFIERS[parameter.kind]:
         shown = _shown(modifier)

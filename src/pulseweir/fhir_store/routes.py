@@ -1,7 +1,7 @@
 """Which interaction a request means, and its answer in HTTP's words."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -24,10 +24,14 @@ from pulseweir.fhir_store.interactions import (
     update,
 )
 from pulseweir.fhir_store.json_text import parse_object
-from pulseweir.fhir_store.outcomes import Answer, Refusal, operation_outcome
+from pulseweir.fhir_store.outcomes import Answer, Json, Refusal, operation_outcome
 from pulseweir.fhir_store.query import Pairs, read_search
+from pulseweir.fhir_store.references import check_references
 from pulseweir.fhir_store.searching import run_search, searchset
-from pulseweir.fhir_store.session import Stored
+from pulseweir.fhir_store.security.access import current_access
+from pulseweir.fhir_store.security.limits import check_search_cost
+from pulseweir.fhir_store.security.rights import check_rights
+from pulseweir.fhir_store.session import Stored, WriteSession
 from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.fhir_store.validation import check_type
 
@@ -43,6 +47,7 @@ class Call:
         headers: As sent.
         body: As sent.
         base_url: Absolute FHIR base URL for links.
+        security: What the CapabilityStatement says about who may come in; only of a call for that.
     """
 
     method: str
@@ -51,6 +56,7 @@ class Call:
     headers: Headers
     body: bytes
     base_url: str
+    security: Json = field(default_factory=dict)
 
     def preference(self, name: str) -> str | None:
         """The value of one `Prefer` preference."""
@@ -72,6 +78,9 @@ async def answer_call(store: FhirStore, call: Call) -> Answer:
         RetryLater: The store could not write.
     """
     segments = call.segments
+    is_conditional = "if-none-exist" in call.headers
+    check_rights(current_access().caller, call.method, segments, call.query, is_conditional=is_conditional)
+    check_search_cost(call.query, store.settings.limits)
     if not segments:
         return await _only(call, {"POST": _bundle})(store, call)
     if segments == ["metadata"]:
@@ -106,7 +115,7 @@ def _only(call: Call, routes: dict[str, Answerer]) -> Answerer:
 
 
 async def _metadata(store: FhirStore, call: Call) -> Answer:
-    return Answer(200, capability_statement(call.base_url, store.settings))
+    return Answer(200, capability_statement(call.base_url, store.settings, call.security))
 
 
 async def _bundle(store: FhirStore, call: Call) -> Answer:
@@ -126,7 +135,7 @@ async def _search(store: FhirStore, call: Call) -> Answer:
 async def _create(store: FhirStore, call: Call) -> Answer:
     incoming = _incoming(store, call)
     condition = _create_condition(call)
-    written = await store.write(lambda session: create(session, incoming, condition, store.settings))
+    written = await _store(store, incoming, lambda session: create(session, incoming, condition, store.settings))
     return _written(call, written)
 
 
@@ -141,17 +150,29 @@ def _create_condition(call: Call) -> Pairs | None:
 async def _update(store: FhirStore, call: Call) -> Answer:
     incoming = _incoming(store, call)
     conditions = call.headers.get("if-match"), call.headers.get("if-none-match")
-    written = await store.write(lambda session: update(session, incoming, call.segments[1], *conditions))
+    written = await _store(store, incoming, lambda session: update(session, incoming, call.segments[1], *conditions))
     return _written(call, written)
 
 
 async def _conditional_update(store: FhirStore, call: Call) -> Answer:
     incoming = _incoming(store, call)
     if_match = call.headers.get("if-match")
-    written = await store.write(
-        lambda session: conditional_update(session, incoming, call.query, if_match, store.settings)
+    written = await _store(
+        store,
+        incoming,
+        lambda session: conditional_update(session, incoming, call.query, if_match, store.settings),
     )
     return _written(call, written)
+
+
+async def _store(store: FhirStore, incoming: Incoming, work: Callable[[WriteSession], Written]) -> Written:
+    def checked(session: WriteSession) -> Written:
+        written = work(session)
+        if store.settings.validation == "strict":
+            check_references(session, incoming.tree)
+        return written
+
+    return await store.write(checked)
 
 
 def _incoming(store: FhirStore, call: Call) -> Incoming:

@@ -1,10 +1,15 @@
 """The tables of the store, as migrations; `user_version` counts those applied. Pure.
 
 ``resource`` holds the current version of everything, ``history`` every superseded one. Observations have their
-own narrow table, so that a chart query walks one index. All other search parameters live in two generic
-tables: ``text_index`` (tokens, references, strings, URIs) and ``range_index`` (dates in microseconds, numbers).
-Instants are microseconds since 1970 UTC; type, parameter and system names are interned in ``term``.
+own narrow table, so that a chart query walks one index, and so have their components. All other search parameters
+live in generic tables: ``text_index`` (tokens, references, strings, URIs), ``range_index`` (dates in microseconds,
+numbers) and ``amount_index`` (quantities in their own unit). Sets of codings and units are interned: ``token_set``
+and ``token_text`` hold the codes and texts of a set, ``unit`` what a unit is. ``setting`` names the definitions
+that the index was made with. Instants are microseconds since 1970 UTC; names are interned in ``term``.
 """
+
+INDEX_TABLES = ("text_index", "range_index", "amount_index", "observation", "observation_component")
+"""Tables with the rows by which a resource is found, each with its `pk`."""
 
 MIGRATIONS = (
     """
@@ -60,5 +65,36 @@ MIGRATIONS = (
         PRIMARY KEY (pk, parameter, low, high)
     ) WITHOUT ROWID;
     CREATE INDEX range_index_low ON range_index (parameter, low, high);
+    """,
+    """
+    CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE unit (
+        unit INTEGER PRIMARY KEY, system TEXT NOT NULL, code TEXT NOT NULL, text TEXT NOT NULL
+    );
+    CREATE TABLE token_text (
+        token_set INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (text, token_set)
+    ) WITHOUT ROWID;
+    CREATE TABLE amount_index (
+        pk INTEGER NOT NULL, parameter INTEGER NOT NULL, unit INTEGER NOT NULL, low NOT NULL, high NOT NULL,
+        PRIMARY KEY (pk, parameter, unit, low, high)
+    ) WITHOUT ROWID;
+    CREATE INDEX amount_index_low ON amount_index (parameter, unit, low, high);
+    ALTER TABLE observation ADD COLUMN value_low REAL;
+    ALTER TABLE observation ADD COLUMN value_high REAL;
+    ALTER TABLE observation ADD COLUMN value_unit INTEGER;
+    ALTER TABLE observation ADD COLUMN concept_set INTEGER;
+    CREATE INDEX observation_value ON observation (code_set, value_unit, value_low) WHERE value_low IS NOT NULL;
+    CREATE INDEX observation_concept ON observation (concept_set, low) WHERE concept_set IS NOT NULL;
+    CREATE TABLE observation_component (
+        pk INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        code_set INTEGER,
+        value_low REAL,
+        value_high REAL,
+        value_unit INTEGER,
+        concept_set INTEGER,
+        PRIMARY KEY (pk, place)
+    ) WITHOUT ROWID;
+    CREATE INDEX observation_component_value ON observation_component (code_set, value_unit, value_low);
     """,
 )

@@ -3,19 +3,21 @@
 Dates compare as ranges (R4 search, section 3.1.1.4.5): a month matches all of its days.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apsw
 
 from pulseweir.fhir_store.dates import NO_DATE, date_range
-from pulseweir.fhir_store.indexing import OBSERVATION_COLUMNS, normalized
+from pulseweir.fhir_store.extraction import normalized
+from pulseweir.fhir_store.indexing import COMPONENT_COLUMNS, OBSERVATION_COLUMNS
 from pulseweir.fhir_store.outcomes import Refusal
-from pulseweir.fhir_store.parameters import RESOURCE_TYPES, Parameter
+from pulseweir.fhir_store.parameters import RESOURCE_TYPES, Parameter, parameters_of
 from pulseweir.fhir_store.query import Criterion, SearchRequest, split_escaped, unescape
+from pulseweir.fhir_store.search_amounts import PREFIXES, amount_condition, read_number
 from pulseweir.fhir_store.session import Terms
 
-_PREFIXES = frozenset({"eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"})
+_AMOUNT = ("value_low", "value_high", "value_unit")
 _NOTHING = "0"
 _LAST_TEXT = "\U0010ffff"
 
@@ -78,8 +80,11 @@ class SearchCompiler:
         self._terms = terms
         self._connection = connection
         self._arguments: list[Any] = []
-        names = {criterion.parameter.key.partition(".")[2] for criterion in request.criteria}
-        names |= {parameter.key.partition(".")[2] for parameter, _ in request.sort}
+        criteria = [*request.criteria, *(each for way in request.within or () for each in way)]
+        asked = [criterion.parameter for criterion in criteria] + [each for each, _ in request.sort]
+        keys = [each.key for parameter in asked for each in (parameter, *parameter.parts)]
+        names = {key.partition(".")[2] for key in keys}
+        names |= {"code" for parameter in asked for root in parameter.roots if not root.path}
         is_observation = request.resource_type == "Observation"
         self._has_columns = is_observation and bool(names & OBSERVATION_COLUMNS.keys())
         self._pk = "o.pk" if self._has_columns else "r.pk"
@@ -95,6 +100,9 @@ class SearchCompiler:
             where.append("r.type = ? AND r.deleted = 0")
             self._arguments.append(self._terms.find(self._request.resource_type))
         where.extend(self._criterion(criterion) for criterion in self._request.criteria)
+        if self._request.within is not None:
+            ways = [" AND ".join(self._criterion(each) for each in way) for way in self._request.within]
+            where.append(f"(({') OR ('.join(ways)}))" if ways else _NOTHING)
         arguments = list(self._arguments)
         keys = [self._sort_key(parameter, down) for parameter, down in self._request.sort]
         descending = [down for _, down in self._request.sort]
@@ -114,6 +122,8 @@ class SearchCompiler:
         column = self._column(parameter)
         if column == "low":
             return "o.low"
+        if column == "value_low":
+            return f"coalesce(o.value_low, {'-9e999' if down else '9e999'})"
         if column:
             return f"coalesce((SELECT text FROM term WHERE id = o.{column}), '')"  # noqa: S608
         number = self._terms.find(parameter.key) or 0
@@ -132,6 +142,14 @@ class SearchCompiler:
 
     def _criterion(self, criterion: Criterion) -> str:
         parameter = criterion.parameter
+        if parameter.parts:
+            is_absent = criterion.modifier == "not" or (
+                criterion.modifier == "missing" and criterion.values == ("true",)
+            )
+            parts = [self._criterion(replace(criterion, parameter=part)) for part in parameter.parts]
+            return f"({(' AND ' if is_absent else ' OR ').join(parts)})"
+        if parameter.roots:
+            return f"({' OR '.join(self._composite(parameter, text) for text in criterion.values)})"
         if criterion.modifier == "missing":
             return self._missing(parameter, criterion.values)
         column = self._column(parameter)
@@ -148,10 +166,14 @@ class SearchCompiler:
         column = self._column(parameter)
         if column == "low":
             present = f"o.low > {NO_DATE}"
+        elif parameter.name in COMPONENT_COLUMNS:
+            held = COMPONENT_COLUMNS[parameter.name]
+            present = f"{self._pk} IN (SELECT pk FROM observation_component WHERE {held} IS NOT NULL)"  # noqa: S608
         elif column:
             present = f"o.{column} IS NOT NULL"
         else:
-            table = "range_index" if parameter.kind in {"date", "number"} else "text_index"
+            ranged = "range_index" if parameter.kind in {"date", "number"} else "text_index"
+            table = "amount_index" if parameter.kind == "quantity" else ranged
             self._arguments.append(self._terms.find(parameter.key))
             present = f"{self._pk} IN (SELECT pk FROM {table} WHERE parameter = ?)"  # noqa: S608
         return f"NOT ({present})" if values == ("true",) else f"({present})"
@@ -162,24 +184,73 @@ class SearchCompiler:
             self._arguments.extend([self._terms.find(self._request.resource_type), unescape(text)])
             return f"{self._pk} IN (SELECT pk FROM resource WHERE type = ? AND id = ?)"  # noqa: S608
         if kind == "updated":
-            return self._range_condition(_split_prefix(text, date_range), "r.updated", "r.updated + 1")
+            return self._range_condition(_split_prefix(text), "r.updated", "r.updated + 1")
+        if criterion.parameter.name in COMPONENT_COLUMNS and criterion.parameter.key.startswith("Observation."):
+            condition = self._side(COMPONENT_COLUMNS[criterion.parameter.name], text)
+            return f"{self._pk} IN (SELECT pk FROM observation_component WHERE {condition})"  # noqa: S608
         number = self._terms.find(criterion.parameter.key)
         if number is None:
             self._check(kind, text)
             return _NOTHING
-        if kind in {"date", "number"}:
-            parsed = _split_prefix(text, date_range if kind == "date" else _number_range)
-            self._arguments.append(number)
-            condition = self._range_condition(parsed, "low", "high" if kind == "date" else "low + 1e-12")
-            return f"{self._pk} IN (SELECT pk FROM range_index WHERE parameter = ? AND {condition})"  # noqa: S608
+        if kind in {"date", "number", "quantity"}:
+            return self._ranged(kind, text, number)
         matching = self._text_condition(criterion, text, number)
         return f"{self._pk} IN (SELECT pk FROM text_index WHERE {matching})" if matching else _NOTHING  # noqa: S608
 
+    def _ranged(self, kind: str, text: str, number: int) -> str:
+        table = "amount_index" if kind == "quantity" else "range_index"
+        self._arguments.append(number)
+        if kind == "date":
+            condition = self._range_condition(_split_prefix(text), "low", "high")
+        elif kind == "number":
+            condition, values = read_number(unescape(text)).condition("low", "high")
+            self._arguments.extend(values)
+        else:
+            condition = self._amount(text, ("low", "high", "unit"))
+        return f"{self._pk} IN (SELECT pk FROM {table} WHERE parameter = ? AND {condition})"  # noqa: S608
+
+    def _amount(self, text: str, columns: tuple[str, str, str]) -> str:
+        condition, values = amount_condition(text, self._connection, columns)
+        self._arguments.extend(values)
+        return condition
+
+    def _composite(self, parameter: Parameter, text: str) -> str:
+        """Both sides of a composite at one place of the resource: `code$value`."""
+        sides = split_escaped(text, "$")
+        if len(sides) != 2:
+            raise Refusal(400, "invalid", f"{parameter.name} takes two values joined by $.")
+        if self._request.resource_type != "Observation":
+            number = self._terms.find(parameter.key)
+            if number is None:
+                return _NOTHING
+            self._arguments.extend([number, "$".join(unescape(side) for side in sides)])
+            return f"{self._pk} IN (SELECT pk FROM text_index WHERE parameter = ? AND value = ?)"  # noqa: S608
+        own = parameters_of("Observation")
+        value = "value-" + parameter.name.rpartition("-")[2]
+        places = []
+        for root in parameter.roots:
+            if root.path:
+                columns = (COMPONENT_COLUMNS["component-code"], COMPONENT_COLUMNS[f"component-{value}"])
+                both = " AND ".join(self._side(column, side) for column, side in zip(columns, sides, strict=True))
+                places.append(f"{self._pk} IN (SELECT pk FROM observation_component WHERE {both})")  # noqa: S608
+            else:
+                pairs = zip((own["code"], own[value]), sides, strict=True)
+                places.append(" AND ".join(self._criterion(Criterion(each, "", (side,))) for each, side in pairs))
+        return f"({' OR '.join(places)})"
+
+    def _side(self, column: str, text: str) -> str:
+        """Condition on a column of an Observation's component."""
+        if column == "value_low":
+            return self._amount(text, _AMOUNT)
+        numbers = self._token_sets(text)
+        self._arguments.extend(numbers)
+        return f"{column} IN ({', '.join('?' * len(numbers))})"
+
     def _check(self, kind: str, text: str) -> None:
         if kind == "date":
-            _split_prefix(text, date_range)
+            _split_prefix(text)
         elif kind == "number":
-            _split_prefix(text, _number_range)
+            read_number(text)
 
     def _text_condition(self, criterion: Criterion, text: str, number: int) -> str | None:
         kind = criterion.parameter.kind
@@ -234,8 +305,10 @@ class SearchCompiler:
 
     def _column_value(self, column: str, criterion: Criterion, text: str) -> str:
         if column == "low":
-            return f"o.low > {NO_DATE} AND " + self._range_condition(_split_prefix(text, date_range), "o.low", "o.high")
-        if column in {"code_set", "category_set"}:
+            return f"o.low > {NO_DATE} AND " + self._range_condition(_split_prefix(text), "o.low", "o.high")
+        if column == "value_low":
+            return self._amount(text, ("o.value_low", "o.value_high", "o.value_unit"))
+        if column in {"code_set", "category_set", "concept_set"}:
             numbers = self._token_sets(text)
         else:
             is_status = column == "status"
@@ -273,25 +346,15 @@ class SearchCompiler:
         return template
 
 
-def _split_prefix(text: str, parse: Any) -> tuple[str, float, float]:
-    """(prefix, low, high) of a date or number value.
+def _split_prefix(text: str) -> tuple[str, float, float]:
+    """(prefix, low, high) of a date value.
 
     Raises:
-        Refusal: 400 when the rest is no date or number.
+        Refusal: 400 when the rest is no date.
     """
-    prefix, rest = (text[:2], text[2:]) if text[:2] in _PREFIXES else ("eq", text)
+    prefix, rest = (text[:2], text[2:]) if text[:2] in PREFIXES else ("eq", text)
     try:
-        low, high = parse(rest)
+        low, high = date_range(rest)
     except ValueError:
-        raise Refusal(400, "invalid", "A date or number in the search is not one, such as date=ge2024-02-29.") from None
+        raise Refusal(400, "invalid", "A date in the search is not one, such as date=ge2024-02-29.") from None
     return prefix, low, high
-
-
-def _number_range(text: str) -> tuple[float, float]:
-    """Half a unit of the last digit on either side."""
-    number = float(text)
-    if not abs(number) < 1e300:
-        raise ValueError("out of range")
-    digits = len(text.partition(".")[2]) if "e" not in text.lower() else 0
-    half = 0.5 * 10.0**-digits
-    return number - half, number + half

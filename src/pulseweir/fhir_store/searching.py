@@ -7,12 +7,14 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from pulseweir.fhir_store.indexing import reference_text, values_at
+from pulseweir.fhir_store.extraction import points_to, reference_text, values_at
 from pulseweir.fhir_store.json_text import decode_object
 from pulseweir.fhir_store.outcomes import Refusal, operation_outcome
-from pulseweir.fhir_store.parameters import Parameter, parameters_of
 from pulseweir.fhir_store.query import PAGE_PARAMETER, Include, Pairs, SearchRequest, encode_page, read_search
 from pulseweir.fhir_store.search_sql import SearchCompiler
+from pulseweir.fhir_store.security.limits import check_search_cost
+from pulseweir.fhir_store.security.narrowing import narrow
+from pulseweir.fhir_store.security.rights import check_search
 from pulseweir.fhir_store.session import Stored, WriteSession, find_current
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import ReadSession
@@ -38,7 +40,15 @@ class SearchPage:
 
 
 def run_search(session: ReadSession | WriteSession, request: SearchRequest) -> SearchPage:
-    """Find one page of matches."""
+    """Find one page of matches, as far as the caller may see them."""
+    narrow(request, session.access.caller)
+    if isinstance(session, WriteSession):
+        with session.searching():
+            return _find_page(session, request)
+    return _find_page(session, request)
+
+
+def _find_page(session: ReadSession | WriteSession, request: SearchRequest) -> SearchPage:
     sql = SearchCompiler(request, session.terms, session.connection).compile()
     rows: list[Any] = []
     if request.count:
@@ -47,6 +57,7 @@ def run_search(session: ReadSession | WriteSession, request: SearchRequest) -> S
     has_more = len(rows) > request.count
     rows = rows[: request.count]
     matches = [_stored(request.resource_type, row[:6]) for row in rows]
+    session.access.showed(matches)
     total: int | None = None
     if request.wants_total:
         statement, arguments = sql.count_statement()
@@ -54,6 +65,7 @@ def run_search(session: ReadSession | WriteSession, request: SearchRequest) -> S
     elif not has_more and request.after is None:
         total = len(matches)
     included = _included(session, request, matches) if request.includes or request.reverse_includes else []
+    included = session.access.show(included, "rs")
     return SearchPage(matches, included, total, list(rows[-1][6:]) if has_more else None)
 
 
@@ -68,6 +80,9 @@ def find_matches(session: WriteSession, resource_type: str, pairs: Pairs, settin
     Raises:
         Refusal: 412 when there are no criteria, 400 when one is unknown: ignoring it would match too much.
     """
+    session.access.caller.require(resource_type, "s")
+    check_search(session.access.caller, resource_type, pairs)
+    check_search_cost(pairs, settings.limits)
     request = read_search(resource_type, pairs, strict=True, settings=settings)
     if not request.criteria:
         raise Refusal(412, "required", "A conditional request needs search criteria, such as identifier=system|value.")
@@ -93,19 +108,14 @@ def _included(session: ReadSession | WriteSession, request: SearchRequest, match
 
 
 def _targets(include: Include, matches: list[Stored]) -> Iterable[tuple[str, str]]:
-    parameter = _with_paths(include)
     for match in matches:
         tree = decode_object(b"{" + match.content + b"}")
-        for value, bound in values_at(parameter, tree):
-            resource_type, _, resource_id = (reference_text(value) or "").rpartition("/")
-            if resource_id and all(wanted in (None, resource_type) for wanted in (include.target, bound)):
-                yield resource_type, resource_id
-
-
-def _with_paths(include: Include) -> Parameter:
-    """The parameter that an alias such as `patient` stands for."""
-    owner, _, name = include.parameter.key.partition(".")
-    return parameters_of(owner)[name]
+        for path in include.parameter.paths:
+            for value in values_at(path, tree):
+                reference = reference_text(value) or ""
+                resource_type, _, resource_id = reference.rpartition("/")
+                if resource_id and points_to(reference, include.target) and points_to(reference, path.target):
+                    yield resource_type, resource_id
 
 
 def _sources(session: ReadSession | WriteSession, include: Include, matches: list[Stored]) -> list[Stored]:
@@ -113,8 +123,9 @@ def _sources(session: ReadSession | WriteSession, include: Include, matches: lis
     if not references:
         return []
     settings = FhirStoreSettings()
-    name = include.parameter.key.partition(".")[2]
-    request = read_search(include.source, [(name, ",".join(references))], strict=True, settings=settings)
+    request = read_search(
+        include.source, [(include.parameter.name, ",".join(references))], strict=True, settings=settings
+    )
     request.count, request.wants_total = _INCLUDED_LIMIT, False
     return run_search(session, request).matches
 

@@ -1,13 +1,19 @@
 """One write transaction of the store: what is there, what changes, in the writer's own words."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from time import monotonic
+from typing import Any
 
 import apsw
 
-from pulseweir.fhir_store.indexing import IndexRows, Token, index_resource
+from pulseweir.fhir_store.extraction import Amount, Unit
+from pulseweir.fhir_store.indexing import Coded, IndexRows, index_resource
 from pulseweir.fhir_store.json_text import decode_object, join_resource
-from pulseweir.fhir_store.outcomes import Json
+from pulseweir.fhir_store.outcomes import Json, Refusal
+from pulseweir.fhir_store.schema import INDEX_TABLES
+from pulseweir.fhir_store.security.access import NO_BOUNDS, Access
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,15 @@ class Stored:
     def etag(self) -> str:
         """The weak entity tag of this version."""
         return f'W/"{self.version}"'
+
+
+SHORT_READ_STEPS = 20_000
+"""Steps of SQLite's machine, about a millisecond: a switch of threads would cost more than most searches."""
+
+
+def took_too_long() -> Refusal:
+    """400 for a search that was given up."""
+    return Refusal(400, "too-costly", "The search took too long and was given up; make it narrower.")
 
 
 class Terms:
@@ -93,13 +108,32 @@ class WriteSession:
         self.terms = Terms(connection)
         self.now_microseconds = 0
         self.changed_types: set[str] = set()
+        self.access: Access = NO_BOUNDS
+        self.search_ends = 0.0
+
+    @contextmanager
+    def searching(self) -> Iterator[None]:
+        """Searches inside end when the unit has searched for too long; writes are never cut off.
+
+        Raises:
+            Refusal: 400 when they did.
+        """
+        self.connection.set_progress_handler(lambda: monotonic() > self.search_ends, SHORT_READ_STEPS)
+        try:
+            yield
+        except apsw.InterruptError:
+            raise took_too_long() from None
+        finally:
+            self.connection.set_progress_handler(None)
 
     def find(self, resource_type: str, resource_id: str) -> Stored | None:
-        """The current version, a deleted one too; None when the id was never used."""
-        return find_current(self.connection, self.terms, resource_type, resource_id)
+        """The current version, a deleted one too; None when there never was one that the caller may know of."""
+        found = find_current(self.connection, self.terms, resource_type, resource_id)
+        return found if found is None or self.access.sees(found, "cruds") else None
 
     def insert(self, resource_type: str, resource_id: str, tree: Json, parts: tuple[bytes, bytes]) -> Stored:
         """Store the first version of a resource."""
+        self.access.check_insert(resource_type, resource_id, tree)
         meta, content = parts
         self.changed_types.add(resource_type)
         self.connection.execute(
@@ -108,16 +142,45 @@ class WriteSession:
         )
         pk = self.connection.last_insert_rowid()
         self._index(pk, index_resource(resource_type, tree))
-        return Stored(pk, resource_type, resource_id, 1, self.now_microseconds, False, meta, content)
+        stored = Stored(pk, resource_type, resource_id, 1, self.now_microseconds, False, meta, content)
+        self.access.wrote("create", stored)
+        return stored
 
     def replace(self, current: Stored, tree: Json, parts: tuple[bytes, bytes]) -> Stored:
         """Store the next version of a resource; the present one goes to history."""
+        self.access.check_replace(current, tree)
         updated = self._supersede(current, deleted=False, parts=parts)
         self._index(current.pk, index_resource(current.resource_type, tree))
+        self.access.wrote("update", updated)
         return updated
+
+    def reindex(self, after: int, limit: int) -> int | None:
+        """Make the index of some resources anew, in the order of their rows.
+
+        Args:
+            after: Row after which to go on; 0 to begin.
+            limit: Most resources.
+
+        Returns:
+            The last row done; None when there are no more.
+        """
+        rows: list[Any] = self.connection.execute(
+            "SELECT r.pk, t.text, r.content, r.meta FROM resource r JOIN term t ON t.id = r.type"
+            " WHERE r.pk > ? AND r.deleted = 0 ORDER BY r.pk LIMIT ?",
+            (after, limit),
+        ).fetchall()
+        for pk, resource_type, content, meta in rows:
+            self._unindex(pk)
+            tree = decode_object(b"{" + content + b"}")
+            if meta:
+                tree["meta"] = decode_object(b"{" + meta + b"}")
+            self._index(pk, index_resource(resource_type, tree))
+        return int(rows[-1][0]) if rows else None
 
     def delete(self, current: Stored) -> Stored:
         """Store that a resource is gone."""
+        self.access.check_delete(current)
+        self.access.wrote("delete", current)
         return self._supersede(current, deleted=True, parts=(b"", b""))
 
     def _supersede(self, current: Stored, *, deleted: bool, parts: tuple[bytes, bytes]) -> Stored:
@@ -132,8 +195,7 @@ class WriteSession:
             "UPDATE resource SET version = ?, updated = ?, deleted = ?, meta = ?, content = ? WHERE pk = ?",
             (version, self.now_microseconds, deleted, meta, content, pk),
         )
-        for table in ("text_index", "range_index", "observation"):
-            self.connection.execute(f"DELETE FROM {table} WHERE pk = ?", (pk,))  # noqa: S608 - fixed names
+        self._unindex(pk)
         return Stored(
             pk, current.resource_type, current.resource_id, version, self.now_microseconds, deleted, meta, content
         )
@@ -150,10 +212,15 @@ class WriteSession:
                 "INSERT INTO range_index VALUES (?, ?, ?, ?)",
                 [(pk, intern(key), low, high) for key, low, high in rows.ranges],
             )
+        if rows.amounts:
+            self.connection.executemany(
+                "INSERT INTO amount_index VALUES (?, ?, ?, ?, ?)",
+                [(pk, intern(key), self._unit(amount.unit), amount.low, amount.high) for key, amount in rows.amounts],
+            )
         columns = rows.observation
         if columns is not None:
             self.connection.execute(
-                "INSERT INTO observation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO observation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     pk,
                     columns.subject and intern(columns.subject),
@@ -164,21 +231,53 @@ class WriteSession:
                     self._token_set(columns.category),
                     columns.device and intern(columns.device),
                     columns.encounter and intern(columns.encounter),
+                    *self._amount(columns.value),
+                    self._token_set(columns.concept),
                 ),
             )
+        if rows.components:
+            self.connection.executemany(
+                "INSERT INTO observation_component VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (pk, place, self._token_set(each.code), *self._amount(each.value), self._token_set(each.concept))
+                    for place, each in enumerate(rows.components)
+                ],
+            )
 
-    def _token_set(self, members: tuple[Token, ...]) -> int | None:
+    def _unindex(self, pk: int) -> None:
+        for table in INDEX_TABLES:
+            self.connection.execute(f"DELETE FROM {table} WHERE pk = ?", (pk,))  # noqa: S608 - fixed names
+
+    def _amount(self, amount: Amount | None) -> tuple[float | None, float | None, int | None]:
+        return (None, None, None) if amount is None else (amount.low, amount.high, self._unit(amount.unit))
+
+    def _unit(self, unit: Unit) -> int:
+        """The id of a unit: quantities of one kind share one, so a unit costs one integer."""
+        name = "\x1d".join(("", *unit))
+        known = self.terms.find(name)
+        if known is not None:
+            return known
+        number = self.terms.intern(name)
+        self.connection.execute("INSERT OR IGNORE INTO unit VALUES (?, ?, ?, ?)", (number, *unit))
+        return number
+
+    def _token_set(self, coded: Coded) -> int | None:
         """The id of a set of codings: Observations of one kind share one, so a code costs one integer."""
-        if not members:
+        if not coded.tokens and not coded.texts:
             return None
-        name = "\x1e".join(f"{system}\x1f{code}" for code, system in members)
+        name = "\x1e".join(f"{system}\x1f{code}" for code, system in coded.tokens)
+        if coded.texts:
+            name = "\x1d".join((name, *coded.texts, ""))
         known = self.terms.find(name)
         if known is not None:
             return known
         number = self.terms.intern(name)
         self.connection.executemany(
             "INSERT OR IGNORE INTO token_set (token_set, value, system) VALUES (?, ?, ?)",
-            [(number, code, self.terms.intern(system)) for code, system in members],
+            [(number, code, self.terms.intern(system)) for code, system in coded.tokens],
+        )
+        self.connection.executemany(
+            "INSERT OR IGNORE INTO token_text (token_set, text) VALUES (?, ?)", [(number, text) for text in coded.texts]
         )
         return number
 

@@ -4,14 +4,19 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pulseweir.fhir_store.security.settings import FhirSecuritySettings, LimitSettings
+
 
 class FhirStoreSettings(BaseModel):
     """Limits and habits of the embedded FHIR store."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    validation: Literal["off", "structure"] = Field(
-        "structure", description="How closely an incoming resource is checked before it is stored."
+    validation: Literal["off", "structure", "strict"] = Field(
+        "structure",
+        description="How closely an incoming resource is checked before it is stored: not at all, against the R4 "
+        "definitions with their required codes and invariants, or also that what it refers to is stored here and "
+        "that vital signs follow their profiles.",
     )
     maximum_body_bytes: int = Field(
         32 * 1024 * 1024, ge=1024, description="Largest request body in bytes; a larger one is refused with 413."
@@ -30,3 +35,5 @@ class FhirStoreSettings(BaseModel):
     public_base_url: str | None = Field(
         None, description="Base URL in links, such as https://fhir.example.org/fhir; the request's own when unset."
     )
+    limits: LimitSettings = Field(default_factory=LimitSettings, description="What one request may cost.")
+    security: FhirSecuritySettings = Field(default_factory=FhirSecuritySettings, description="Who reaches the store.")

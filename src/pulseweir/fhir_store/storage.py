@@ -8,23 +8,29 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 import apsw
+import structlog
 
 from pulseweir.clock import Clock, real_microseconds
 from pulseweir.errors import RetryLater
 from pulseweir.fhir_store.change_count import COUNTED_TYPES, ChangeCount
 from pulseweir.fhir_store.change_count import FILE_NAME as COUNT_FILE_NAME
+from pulseweir.fhir_store.definitions.tables import parameters_digest
 from pulseweir.fhir_store.schema import MIGRATIONS
-from pulseweir.fhir_store.session import Terms, WriteSession
+from pulseweir.fhir_store.security.access import NO_BOUNDS, Access, current_access
+from pulseweir.fhir_store.session import SHORT_READ_STEPS, Terms, WriteSession, took_too_long
 from pulseweir.fhir_store.settings import FhirStoreSettings
-from pulseweir.sqlite import connect, migrate
+from pulseweir.sqlite import connect, immediate, migrate
 
 T = TypeVar("T")
 FILE_NAME = "fhir.sqlite"
-_SHORT_READ_STEPS = 20_000
-"""Steps of SQLite's machine, about a millisecond: a switch of threads would cost more than most searches."""
+_log = structlog.get_logger()
+INDEX_LAYOUT = 2
+"""Counts up when the same parameters are indexed in another way."""
+_REINDEX_RESOURCES = 5_000
 
 
 @dataclass(slots=True)
@@ -33,14 +39,16 @@ class _Unit:
 
     work: Callable[[WriteSession], Any]
     done: "Future[Any]"
+    access: Access
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadSession:
-    """One thread's view of what is committed."""
+    """One thread's view of what is committed; `access` is that of the request it works for."""
 
     connection: apsw.Connection
     terms: Terms
+    access: Access = NO_BOUNDS
 
 
 class FhirStore:
@@ -59,6 +67,7 @@ class FhirStore:
         self._pool = ThreadPoolExecutor(settings.reader_threads, thread_name_prefix="fhir-reader")
         self._connection = connect(path, page_cache_kibibytes=settings.page_cache_kibibytes)
         migrate(self._connection, MIGRATIONS)
+        self._reindex()
         self._connection.pragma("wal_autocheckpoint", 4_000)
         self._changes = ChangeCount(path.parent / COUNT_FILE_NAME, real_microseconds())
         self._thread = threading.Thread(target=self._write_forever, name="fhir-writer", daemon=True)
@@ -87,22 +96,29 @@ class FhirStore:
         """
         if self._closed:
             raise RetryLater("The FHIR store is closing; send the request again.")
-        done: Future[Any] = Future()
-        self._queue.put(_Unit(work, done))
-        outcome: T = await asyncio.wrap_future(done)
+        outcome: T = await asyncio.wrap_future(self.post(work, current_access()))
         return outcome
+
+    def post(self, work: Callable[[WriteSession], T], access: Access = NO_BOUNDS) -> "Future[T]":
+        """Queue `work` for the writer thread; it is done before the store closes."""
+        done: Future[Any] = Future()
+        self._queue.put(_Unit(work, done, access))
+        return done
 
     def read(self, work: Callable[[ReadSession], T]) -> T:
         """Run a short read on the calling thread."""
-        return work(self._session())
+        session = self._session()
+        session.access = current_access()
+        return work(session)
 
     async def query(self, work: Callable[[ReadSession], T]) -> T:
         """Run a read that may be long, in one snapshot: at once while it is short, else in a reader thread."""
+        access = current_access()
         try:
-            return self._in_snapshot(work, step_limit=_SHORT_READ_STEPS)
+            return self._in_snapshot(work, access, lambda: True)
         except apsw.InterruptError:
-            pass
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._in_snapshot, work)
+            access.forget()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._long_query, work, access)
 
     def close(self) -> None:
         """Finish what is queued and let go of the file."""
@@ -117,6 +133,23 @@ class FhirStore:
         self._connection.close()
         self._changes.close()
 
+    def _reindex(self) -> None:
+        """Make the index anew when it was made with other definitions; a crash amid it goes on where it stood."""
+        wanted = f"{INDEX_LAYOUT}-{parameters_digest()}"
+        rows = self._connection.execute("SELECT name, value FROM setting")
+        held = {str(name): str(value) for name, value in rows}
+        if held.get("index") == wanted:
+            return
+        session = WriteSession(self._connection)
+        after: int | None = int(held.get("index_row", "0")) if held.get("index_wanted") == wanted else 0
+        if not after and self._connection.execute("SELECT EXISTS (SELECT 1 FROM resource)").get:
+            _log.warning("fhir_index_made_anew", step=4)
+        while after is not None:
+            with immediate(self._connection):
+                after = session.reindex(after, _REINDEX_RESOURCES)
+                done = {"index": wanted} if after is None else {"index_wanted": wanted, "index_row": str(after)}
+                self._connection.executemany("INSERT OR REPLACE INTO setting VALUES (?, ?)", list(done.items()))
+
     def _session(self) -> ReadSession:
         session: ReadSession | None = getattr(self._local, "session", None)
         if session is None:
@@ -126,11 +159,19 @@ class FhirStore:
             session = self._local.session = ReadSession(connection, Terms(connection))
         return session
 
-    def _in_snapshot(self, work: Callable[[ReadSession], T], step_limit: int = 0) -> T:
-        """Run a read; with a limit, InterruptError once a statement takes more steps than that."""
+    def _long_query(self, work: Callable[[ReadSession], T], access: Access) -> T:
+        ends = monotonic() + self.settings.limits.search_seconds
+        try:
+            return self._in_snapshot(work, access, lambda: monotonic() > ends)
+        except apsw.InterruptError:
+            raise took_too_long() from None
+
+    def _in_snapshot(self, work: Callable[[ReadSession], T], access: Access, is_over: Callable[[], bool]) -> T:
+        """Run a read; InterruptError when `is_over` says so, which is asked about every millisecond."""
         session = self._session()
+        session.access = access
         session.connection.execute("BEGIN")
-        session.connection.set_progress_handler((lambda: True) if step_limit else None, step_limit)
+        session.connection.set_progress_handler(is_over, SHORT_READ_STEPS)
         try:
             return work(session)
         finally:
@@ -178,12 +219,17 @@ class FhirStore:
 
     def _run(self, session: WriteSession, unit: _Unit) -> tuple[_Unit, Any, BaseException | None]:
         session.connection.execute("SAVEPOINT unit")
+        session.access = unit.access
+        session.search_ends = monotonic() + self.settings.limits.search_seconds
         try:
             outcome = unit.work(session)
+            if unit.access.trail is not None:
+                unit.access.trail.append(session, unit.access)
         except apsw.Error:
             raise
         except Exception as error:  # noqa: BLE001 - the unit's own error goes to who asked for it
             session.terms.forget()
+            unit.access.forget()
             session.connection.execute("ROLLBACK TO unit")
             session.connection.execute("RELEASE unit")
             return unit, None, error

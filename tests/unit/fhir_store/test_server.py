@@ -233,7 +233,7 @@ async def test_preferences_shape_the_answer(http: httpx.AsyncClient) -> None:
 
 async def test_every_search_parameter_answers_on_every_type(http: httpx.AsyncClient) -> None:
     statement = (await http.get("metadata")).json()
-    texts = {"date": "2024", "number": "1", "reference": "Patient/1"}
+    texts = {"date": "2024", "number": "1", "reference": "Patient/1", "quantity": "1", "composite": "x$2024"}
 
     for resource in statement["rest"][0]["resource"]:
         for parameter in resource["searchParam"]:

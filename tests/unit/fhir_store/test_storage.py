@@ -128,9 +128,10 @@ def test_a_file_of_a_newer_release_is_refused(tmp_path: Path) -> None:
 
 decimals = st.from_regex(r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,12})?([eE][+-]?[0-9]{1,2})?", fullmatch=True)
 texts = st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"]), min_size=1, max_size=20)
+words = st.text("abcxyz0189-._~", min_size=1, max_size=20)
 extensions = st.recursive(
     st.builds(
-        lambda url, number: {"url": "http://example.org/" + url, "valueDecimal": number}, texts, decimals.map(float)
+        lambda url, number: {"url": "http://example.org/" + url, "valueDecimal": number}, words, decimals.map(float)
     ),
     lambda inner: st.builds(
         lambda items: {"url": "http://example.org/x", "extension": items}, st.lists(inner, min_size=1)
@@ -156,8 +157,19 @@ def test_a_resource_survives_cutting_and_joining(number: str, items: list[Any], 
 @settings(max_examples=25, deadline=None)
 @given(decimals, st.lists(extensions, min_size=1, max_size=2), texts)
 def test_a_resource_survives_the_server(number: str, items: list[Any], text: str) -> None:
-    resource = {"resourceType": "Basic", "id": "b", "code": {"text": text, "extension": items}}
-    body = json.dumps(resource).replace('"id"', f'"extension": [{{"url": "u", "valueDecimal": {number}}}], "id"')
+    name = {"given": [text, None], "_given": [None, {"extension": items}], "_family": {"id": "f", "extension": items}}
+    inner = {"resourceType": "Patient", "id": "p", "name": [name], "birthDate": "1980-02-29", "_birthDate": {"id": "x"}}
+    resource = {
+        "resourceType": "Basic",
+        "id": "b",
+        "contained": [inner],
+        "code": {"text": text, "_text": {"extension": items}, "extension": items},
+        "subject": {"reference": "#p"},
+        "_created": {"extension": items},
+    }
+    body = json.dumps(resource).replace(
+        '"id": "b"', f'"extension": [{{"url": "u", "valueDecimal": {number}}}], "id": "b"'
+    )
 
     answered = asyncio.run(_put_and_read(body.encode()))
 
@@ -171,10 +183,11 @@ async def _put_and_read(body: bytes) -> bytes:
 
     with tempfile.TemporaryDirectory() as directory:
         store = FhirStore.open(Path(directory), Clock())
-        transport = httpx.ASGITransport(create_app(store))
-        async with httpx.AsyncClient(transport=transport, base_url="http://fhir.test/fhir/") as http:
-            written = await http.put("Basic/b", content=body, headers={"content-type": "application/fhir+json"})
-            assert written.status_code == 201, written.text
-            answer = (await http.get("Basic/b")).content
-        store.close()
-        return answer
+        try:
+            transport = httpx.ASGITransport(create_app(store))
+            async with httpx.AsyncClient(transport=transport, base_url="http://fhir.test/fhir/") as http:
+                written = await http.put("Basic/b", content=body, headers={"content-type": "application/fhir+json"})
+                assert written.status_code == 201, written.text
+                return (await http.get("Basic/b")).content
+        finally:
+            store.close()
