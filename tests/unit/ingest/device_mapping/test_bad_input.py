@@ -17,25 +17,15 @@ from pulseweir.ingest.device_mapping.collection import DeviceMapping
 from pulseweir.ingest.device_mapping.expressions import compile_expression
 from pulseweir.ingest.device_mapping.located_json import LocatedJsonError, read
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault
+from tier_comparison import of_one as mapping_of_one
+from tier_comparison import query
 
 EXAMPLES = int(os.environ.get("PULSEWEIR_EXAMPLES", "100"))
 AFFORDABLE = b'{"a":[{"v":1,"k":"k"}],"b":"b"}'
 
 
-def query(text: str) -> dict[str, str]:
-    return {"value": text, "language": "JmesPath"}
-
-
 def of_one(match: object, *values: object) -> DeviceMapping:
-    content = {
-        "typeName": "t",
-        "typeMatchExpression": match,
-        "deviceIdExpression": query("'m1'"),
-        "timestampExpression": query("fromUnixTimestamp(`1893456000`)"),
-        "values": [{"valueName": f"v{place}", "valueExpression": value} for place, value in enumerate(values)],
-    }
-    template = {"templateType": "CalculatedContent", "template": content}
-    return DeviceMapping.load({"templateType": "CollectionContent", "template": [template]})
+    return DeviceMapping.load(mapping_of_one(match, *values))
 
 
 def doubled(times: int) -> str:
