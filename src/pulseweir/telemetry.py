@@ -51,10 +51,8 @@ FHIR_REQUEST_DURATION = Histogram(
     ["interaction"],
     buckets=_LATENCY_BUCKETS_SECONDS,
 )
-FHIR_BUNDLE_ENTRIES = Histogram(
-    "pulseweir_fhir_bundle_entries",
-    "Step 5: entries of one bundle of Observations",
-    buckets=(1, 2, 5, 10, 25, 50, 100, 200, 500, 1000),
+FHIR_BUNDLE_ENTRIES = Counter(
+    "pulseweir_fhir_bundle_entries_total", "Step 5: entries sent in bundles of Observations, repeated ones too"
 )
 FHIR_BUNDLE_LIMIT = Gauge(
     "pulseweir_fhir_bundle_limit", "Step 5: entries a bundle may hold now, by what the service bears"

@@ -56,6 +56,7 @@ FAULTS: dict[str, Callable[[], faulty.Fault]] = {
     "no bundles, 400": lambda: faulty.takes_no_bundles(400),
     "no bundles, 501": lambda: faulty.takes_no_bundles(501),
     "no If-None-Match": lambda: faulty.knows_no_if_none_match,
+    "304 for If-None-Match": lambda: faulty.says_not_modified,
     "conflicts": lambda: faulty.refuses_entries(faulty.now_and_then(0.4), "409"),
     "conflicts that are none": lambda: faulty.refuses_entries(faulty.now_and_then(0.4), "412", after_commit=True),
     "busy for some entries": lambda: faulty.refuses_entries(faulty.now_and_then(0.3), "429 Too Many Requests"),

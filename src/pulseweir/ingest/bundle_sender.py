@@ -188,7 +188,7 @@ class BundleSender:
     async def _ask(self, entries: list[Entry]) -> "list[BundleAnswer]":
         if self._bundles_work is False:
             return [await self._ask_one(entry) for entry in entries]
-        FHIR_BUNDLE_ENTRIES.observe(len(entries))
+        FHIR_BUNDLE_ENTRIES.inc(len(entries))
         return await self._fhir.send_bundle(entries)
 
     async def _ask_one(self, entry: Entry) -> "BundleAnswer":

@@ -124,7 +124,11 @@ def plan_release(book: DeviceBook, instant: int) -> list[Json]:
             "nobody has it at that instant",
             f"See who had it when: pulseweir device assignments {book.device_id}.",
         )
-    return [_written(book, replace(one, use=replace(one.use, end=instant))) for one in held]
+    # An end at the very start would leave the patient that one instant.
+    return [
+        _written(book, replace(one, use=replace(one.use, end=instant))) if one.use.start < instant else _erased(one)
+        for one in held
+    ]
 
 
 def overlapping(statements: Iterable[Statement]) -> set[int]:

@@ -85,7 +85,7 @@ UNITS = (
     Unit("{count}", "count"),
     Unit("{steps}/d", "count a day", written=("steps/day",)),
     Unit("{score}", "score", written=("score", "points")),
-    Unit("uV", "potential", written=("µv", "μv", "microvolt", "microvolts")),
+    Unit("uV", "potential", written=("μv", "microvolt", "microvolts")),
     Unit("mV", "potential", 1_000.0, written=("mv", "millivolt", "millivolts")),
     Unit("V", "potential", 1_000_000.0, written=("volt", "volts")),
 )

@@ -133,6 +133,17 @@ async def test_the_devices_own_patient_keeps_what_lies_before(house: IdentityHou
     assert (await house.identity().resolve("d", at("09:00"))).patient_id == "anna"
 
 
+async def test_a_device_released_at_the_instant_it_was_assigned_was_nobodys(house: IdentityHouse) -> None:
+    assignments = Assignments(house.fhir, IdentitySettings())
+    await assignments.assign("d", use("anna", "08:00"))
+
+    await assignments.release("d", at("08:00"))
+
+    answers = [await house.identity().resolve("d", at("08:00") + shift) for shift in (-1, 0, 1)]
+    assert [answer.patient_id for answer in answers] == [None, None, None]
+    assert await book_of(house) == []
+
+
 async def test_a_released_device_is_nobodys(house: IdentityHouse) -> None:
     assignments = Assignments(house.fhir, IdentitySettings())
     await assignments.assign("d", use("anna", "08:00"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault
 
-STEP_LIMIT = 200_000
+STEP_LIMIT = 160_000
 MATCH_LIMIT = 10_000
 LIST_LIMIT = 10_000
 VISIT_STEPS = 3

@@ -11,7 +11,7 @@ from pulseweir.ingest.device_mapping.budget import LIST_LIMIT, VISIT_STEPS
 from pulseweir.ingest.device_mapping.jmes import QueryError
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault, Instant, render
 
-FAST_STEPS: Final = 100_000  # the interpreter's budget is larger: what takes more is left to it
+FAST_STEPS: Final = 60_000  # the interpreter's budget is larger: what takes more is left to it
 TEXT_STEPS: Final = 50_000  # what texts may cost beyond; together they stay within the interpreter's budget
 MISSING: Final = object()
 EMPTY: Final[dict[str, object]] = {}

@@ -17,6 +17,7 @@ from pulseweir.ingest.device_mapping.budget import (
     tree_steps,
 )
 from pulseweir.ingest.device_mapping.jmespath_functions import DialectFunctions
+from pulseweir.ingest.device_mapping.located_json import is_broken
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault
 
 Tree = dict[str, Any]
@@ -50,7 +51,20 @@ def parse_query(text: str) -> Tree:
     for node in nodes_of(tree):
         if node["type"] == "function_expression":
             _check_call(text, node)
+        if _is_broken(node.get("value")):
+            raise ExpressionFault(
+                f"The following JmesPath expression could not be parsed: {text} (half a character: a lone surrogate)."
+            )
     return tree
+
+
+def _is_broken(value: object) -> bool:
+    """Whether a literal holds half a character anywhere, which no value can be written with."""
+    if isinstance(value, dict):
+        return any(_is_broken(name) or _is_broken(item) for name, item in value.items())
+    if isinstance(value, list):
+        return any(map(_is_broken, value))
+    return isinstance(value, str) and is_broken(value)
 
 
 def _parse(text: str) -> Tree:

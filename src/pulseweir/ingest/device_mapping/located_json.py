@@ -5,6 +5,7 @@ repeated keys, deep nesting and text after the document are faults with a line a
 """
 
 import json
+import math
 import re
 from bisect import bisect_left
 from dataclasses import dataclass, field
@@ -95,10 +96,37 @@ def from_plain(value: object, depth: int = 0) -> Node:
     if depth > DEPTH_LIMIT:
         raise LocatedJsonError(0, 0, f"nested deeper than {DEPTH_LIMIT} levels.")
     if isinstance(value, dict):
+        _refuse_twins(value)
         return Node(0, 0, members={str(name): from_plain(item, depth + 1) for name, item in value.items()})
     if isinstance(value, list | tuple):
         return Node(0, 0, items=[from_plain(item, depth + 1) for item in value])
+    problem = _problem_of(value)
+    if problem:
+        raise LocatedJsonError(0, 0, problem)
     return Node(0, 0, scalar=value)
+
+
+def _refuse_twins(members: dict[object, object]) -> None:
+    folded = [str(name).casefold() for name in members]
+    for name in folded:
+        if is_broken(name):
+            raise LocatedJsonError(0, 0, "a text holds half a character (a lone surrogate).")
+        if folded.count(name) > 1:
+            raise LocatedJsonError(0, 0, f"the member '{name}' is given twice.")
+
+
+def _problem_of(scalar: object) -> str | None:
+    """Why a decoded scalar is no JSON value: half a character, or no number."""
+    if isinstance(scalar, str) and is_broken(scalar):
+        return "a text holds half a character (a lone surrogate)."
+    if isinstance(scalar, float) and not math.isfinite(scalar):
+        return "a number is not finite."
+    return None
+
+
+def is_broken(text: str) -> bool:
+    """Whether a text holds half a character, which nothing can write down."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 @dataclass(slots=True)
@@ -143,11 +171,15 @@ class _Reader:
             scalar, self.at = _DECODER.raw_decode(self.text, self.at)
         except ValueError as cause:
             raise self.error(f"not a JSON value ({getattr(cause, 'msg', cause)}).") from None
+        problem = _problem_of(scalar)
+        if problem:
+            raise LocatedJsonError(line, column, problem)
         return Node(line, column, scalar=scalar)
 
     def object(self, depth: int) -> Node:
         line, column = self.place()
         members: dict[str, Node] = {}
+        folded: set[str] = set()
         self.at += 1
         self.skip()
         while not self.take("}"):
@@ -155,8 +187,10 @@ class _Reader:
                 self.need(",")
                 self.skip()
             name = self.name()
-            if name in members:
+            # Members are found whatever their case, so two spellings of one name are one name too many.
+            if name.casefold() in folded:
                 raise self.error(f"the member '{name}' is given twice.")
+            folded.add(name.casefold())
             self.skip()
             self.need(":")
             members[name] = self.value(depth + 1)

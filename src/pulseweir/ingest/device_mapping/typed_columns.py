@@ -17,6 +17,7 @@ Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
 # Between these, Arrow writes a float as `render` does.
 _PLAIN_FROM = 1e-4
 _PLAIN_BELOW = 1e9
+_BITS = 64
 
 
 class Column:
@@ -98,6 +99,15 @@ class Column:
         if None not in texts and all(map(str.strip, texts)):
             return ~self.filled
         return self._failing([text is None or not text.strip() for text in texts])
+
+    @cached_property
+    def huge(self) -> Flags:
+        """Messages with an integer of more than 64 bits, which may be long to write out."""
+        if self._strings is not None or self._numbers is not None:
+            return np.zeros(len(self.filled), np.bool_)
+        return (
+            self._failing([type(value) is int and value.bit_length() > _BITS for value in self._values]) & self.filled
+        )
 
     @cached_property
     def told(self) -> Flags:

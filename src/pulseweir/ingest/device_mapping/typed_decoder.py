@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from pulseweir.ingest.device_mapping.budget import STEP_LIMIT
+from pulseweir.ingest.device_mapping.budget import STEP_LIMIT, TEXT_SHIFT
 from pulseweir.ingest.device_mapping.templates import Template
 from pulseweir.ingest.device_mapping.typed_batch import Batch, decoded_properties
 from pulseweir.ingest.device_mapping.typed_columns import Column
@@ -34,9 +34,10 @@ from pulseweir.ingest.device_mapping.typed_paths import (
 )
 from pulseweir.ingest.device_mapping.typed_rows import Identity, Slot, long_table
 
-_TEMPLATE_STEPS = 64
-_WALK_STEPS = 2
-_TEXT_CHARACTERS_A_STEP = 32
+_FIELD_STEPS = 24
+_NAME_STEPS = 8
+_WALK_STEPS = 4
+_USUAL_BYTES = 512
 Texts = Sequence[str | None] | None
 
 
@@ -46,14 +47,14 @@ def plan(templates: Sequence[Template]) -> "TypedPlan | None":
         found = TypedPlan([reading_of(template) for template in templates])
     except Unplannable:
         return None
-    return found if found.makes_rows else None
+    return found if found.is_worthwhile else None
 
 
 class TypedPlan:
     """How to decode messages for the templates of one mapping.
 
     Attributes:
-        makes_rows: Whether it decides any message that a template matches.
+        is_worthwhile: Whether it decides messages of the usual size that a template matches.
     """
 
     def __init__(self, readings: Sequence[Reading]) -> None:
@@ -74,24 +75,26 @@ class TypedPlan:
         if not all(self._is_scalar(path) for check in checks for path in tested_paths(check)):
             raise Unplannable("a comparison of an object")
         self._readings = [replace(reading, fields=self._within_reach(reading.fields)) for reading in readings]
-        self.makes_rows = any(reading.fields is not None for reading in self._readings)
         scans = [(reading.match.token, reading.match.triggers) for reading in readings]
         self._of_body = frozenset(name for token, names in scans if token != ENVELOPE for name in names)
         self._of_top = frozenset(name for token, names in scans if token == ENVELOPE for name in names)
         self._shape = shape_of(paths, self._forbidden)
         self._objects = len(self._shape.nodes) + SPARE_OBJECTS + len(PROPERTIES) + 1
         self._size_limit = self._affordable_size()
+        makes_rows = any(reading.fields is not None for reading in self._readings)
+        self.is_worthwhile = makes_rows and self._size_limit >= _USUAL_BYTES
 
     def _affordable_size(self) -> int:
         """The bytes a body or a text of properties may have for its message to stay within its budget by far.
 
-        A template walks what a message holds, tests each object and reads its fields. Each takes fewer steps than
-        here, comparisons apart, which are counted as they are made.
+        A message is walked from its top and from its body, each of its objects is tested by each template, and fields
+        are read. That takes fewer steps than here, comparisons apart, which are counted as they are made.
         """
-        tests = sum(len(paths_of(reading.match.check)) for reading in self._readings)
+        paths = [path for reading in self._readings for path in paths_of(reading.match.check)]
         fields = sum(reading.fields.weight for reading in self._readings if reading.fields)
-        fixed = _TEMPLATE_STEPS * (len(self._readings) + fields + tests * self._objects)
-        a_character = _WALK_STEPS * len(self._readings) + (tests * self._objects + fields) / _TEXT_CHARACTERS_A_STEP
+        tests = sum(len(path) + 2 for path in paths) * self._objects
+        fixed = _FIELD_STEPS * (2 * len(self._readings) + fields) + _NAME_STEPS * tests
+        a_character = _WALK_STEPS + (len(paths) + fields) / (1 << TEXT_SHIFT)
         return int((STEP_LIMIT // 2 - fixed) / a_character / (1 + len(PROPERTIES)))
 
     def _within_reach(self, fields: Fields | None) -> Fields | None:
@@ -192,6 +195,7 @@ def _refused(fields: Fields, batch: Batch) -> Flags:
     """Messages that lack what a template requires, if it matches them."""
     refused = batch.column(fields.timestamp.sources).instants[1]
     for field in fields.wanted:
+        refused = refused | batch.column(field.sources).huge
         for formula in field.formulas:
             refused = refused | batch.failed(formula)
         if field.required and field is not fields.timestamp:

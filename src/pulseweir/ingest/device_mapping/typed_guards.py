@@ -4,6 +4,7 @@ The decoder skips the members no template reads, but not everything it skips is 
 match a scan, nest too deep, or hold what the full decoder refuses. These checks are cheap and err on the safe side.
 """
 
+import re
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -53,7 +54,7 @@ def doubtful_bodies(
     for place in _suspicious_bodies(bodies, letters, exponents):
         doubtful[place] |= not _decodes(bodies[place])
     if opened != objects.sum() or objects.max() > nesting_limit or b"[" in joined:
-        doubtful |= _hidden(bodies, objects, scanned, nesting_limit)
+        doubtful |= _hidden(bodies, joined, objects, scanned, nesting_limit)
     return doubtful
 
 
@@ -73,21 +74,38 @@ def _marks(letters: Letters) -> tuple[int, Places]:
 
 def _hidden(
     bodies: Sequence[bytes],
+    joined: bytes,
     objects: Counts,
     scanned: Callable[[], dict[bytes, Flags]],
     nesting_limit: int,
 ) -> Flags:
     """Bodies that may nest too deep, or have an object with a member that a scan looks for."""
     braces = np.array([body.count(b"{") for body in bodies], np.int64)
-    brackets = np.array([body.count(b"[") for body in bodies], np.int64)
+    brackets = np.array([body.count(b"[") for body in bodies], np.int64) if b"[" in joined else 0
     doubtful: Flags = (braces + brackets > nesting_limit) | (braces > objects + SPARE_OBJECTS)
-    unseen = np.flatnonzero(braces != objects)
-    names = scanned() if unseen.size else {}
-    for place in unseen.tolist() if names else []:
-        body = bodies[place]
-        # Without escapes, a member's name stands in the text as it is, once for each object that has it.
-        doubtful[place] |= b"\\" in body or any(body.count(name) != has[place] for name, has in names.items())
+    unseen = braces != objects
+    names = scanned() if unseen.any() else {}
+    if not names:
+        return doubtful
+    # Without escapes, a member's name stands in the text as it is, once for each object that has it.
+    is_plain = b"\\" not in joined
+    if not is_plain:
+        doubtful |= unseen & np.array([b"\\" in body for body in bodies], np.bool_)
+    for name, has in names.items():
+        if not is_plain or joined.count(name) != np.count_nonzero(has):
+            doubtful |= unseen & (_occurrences(bodies, joined, name) != has)
     return doubtful
+
+
+def _occurrences(bodies: Sequence[bytes], joined: bytes, name: bytes) -> Counts:
+    """How often a name occurs in each body."""
+    places = [found.start() for found in re.finditer(re.escape(name), joined)]
+    return np.bincount(_bodies_at(bodies, np.array(places, np.int64)), minlength=len(bodies))
+
+
+def _bodies_at(bodies: Sequence[bytes], places: Places) -> Places:
+    """In which body each place of the joined text lies."""
+    return np.searchsorted(np.cumsum([len(body) + 1 for body in bodies]), places, side="right")
 
 
 def _is_text(body: bytes) -> bool:
@@ -119,8 +137,7 @@ def _suspicious_bodies(bodies: Sequence[bytes], letters: Letters, exponents: Pla
     places = np.concatenate([exponents, np.flatnonzero(run) * _STRIDE])
     if not places.size:
         return []
-    ends = np.cumsum([len(body) + 1 for body in bodies])
-    suspicious: list[int] = np.unique(np.searchsorted(ends, places, side="right")).tolist()
+    suspicious: list[int] = np.unique(_bodies_at(bodies, places)).tolist()
     return suspicious
 
 

@@ -36,6 +36,7 @@ BODY: Path = ("Body",)
 PROPERTIES: tuple[Path, ...] = (("Properties",), ("SystemProperties",))
 TOP = frozenset({"Body", "Properties", "SystemProperties"})
 _TEST_STEPS = 1_000  # a test that costs more leaves its message undecided
+_NODE_WEIGHT = 3
 _MATCHED = "matchedToken"
 _BARE = r'(?:[A-Za-z_][A-Za-z0-9_]*|"[^"\\\x00-\x1f]+")'
 _QUERY = re.compile(rf"\s*{_BARE}(?:\.{_BARE})*\s*", re.ASCII)
@@ -129,8 +130,8 @@ class Fields:
 
     @property
     def weight(self) -> int:
-        """To what evaluating them is in proportion."""
-        return sum(1 + sum(formula.nodes for formula in field.formulas) for field in self.wanted)
+        """What evaluating them costs, in plain fields."""
+        return sum(1 + sum(_NODE_WEIGHT * formula.nodes for formula in field.formulas) for field in self.wanted)
 
 
 @dataclass(frozen=True, slots=True)

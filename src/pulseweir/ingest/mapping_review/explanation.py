@@ -127,8 +127,10 @@ def explain(
     'No template matches. Nearest: template 0 (heart-rate) fails only at @heartrate; Body.heartRate exists.'
     """
     envelope = envelope_of(message)
+    paths = MessagePaths.of(envelope)
     templates = tuple(
-        _Explainer(template, envelope, fhir_mapping, show_values).explain() for template in device_mapping.templates
+        _Explainer(template, envelope, paths, fhir_mapping, show_values).explain()
+        for template in device_mapping.templates
     )
     outcome, verdict = _verdict(device_mapping, envelope, templates)
     return MessageExplanation(verdict, outcome, templates)
@@ -166,6 +168,7 @@ def _nearest(stopped: Sequence[TemplateExplanation]) -> str:
 class _Explainer:
     template: Template
     envelope: dict[str, object]
+    paths: MessagePaths
     fhir: FhirMapping | None
     show_values: bool
 
@@ -211,7 +214,8 @@ class _Explainer:
     def traced(self, expression: Expression, scope: object) -> Stop | None:
         is_match = scope is not self.envelope and not self.template.uses_envelope
         root = "the matched token" if is_match else "the message"
-        around = Surroundings(MessagePaths.of(scope), self.show_values, root)
+        paths = self.paths if scope is self.envelope else MessagePaths.of(scope)
+        around = Surroundings(paths, self.show_values, root)
         if expression.language == "JsonPath":
             return trace_jsonpath(expression.text, scope, around)
         return trace_jmespath(expression.text, scope, around)
@@ -264,7 +268,7 @@ class _Explainer:
         if stop is None or self.template.uses_envelope or scope is self.envelope:
             return stop
         above = self.traced(expression, self.envelope)
-        place = MessagePaths.of(self.envelope).place(scope)
+        place = self.paths.place(scope)
         words = _OWN_SCOPE.format(place=f" ({path_text(place)})" if place else "")
         if above is None:
             return replace(stop, hints=(*stop.hints, f"{words} The whole message has this path."))

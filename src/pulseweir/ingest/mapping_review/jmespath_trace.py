@@ -3,8 +3,9 @@
 Every part is tried by the expression compiler that normalizes messages, so a trace never knows better than it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from pulseweir.ingest.device_mapping.budget import Budget
@@ -195,9 +196,14 @@ class _Trace:
         return base if found is None else found
 
 
+@lru_cache(maxsize=1_024)
+def _compiled(text: str) -> tuple[Callable[[object, Budget], object], bool]:
+    return compile_query(text)
+
+
 def _evaluate(tree: Tree, token: object) -> _Answer:
     try:
-        evaluate, _ = compile_query(tree_text(tree))
+        evaluate, _ = _compiled(tree_text(tree))
         return _Answer(evaluate(token, Budget()), None)
     except ExpressionFault as fault:
         return _Answer(None, fault)

@@ -62,10 +62,10 @@ def condition_text(condition: Condition, *, grouped: bool = False) -> str:
     '@.a && (@.b || @.c)'
     """
     if isinstance(condition, Comparison):
-        left = _side(condition.left)
+        left = side_text(condition.left)
         if condition.right is None:
             return left
-        return f"{left} {condition.operator} {_side(condition.right)}"
+        return f"{left} {condition.operator} {side_text(condition.right)}"
     parts = [_part(part, grouped=grouped) for part in condition.parts]
     return (" && " if condition.every else " || ").join(parts)
 
@@ -89,7 +89,8 @@ def _quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-def _side(side: Side) -> str:
+def side_text(side: Side) -> str:
+    """The text of one side of a test."""
     if isinstance(side, Path):
         is_root = bool(side.steps) and isinstance(side.steps[0], Root)
         return steps_text(side.steps, "$" if is_root else "@")

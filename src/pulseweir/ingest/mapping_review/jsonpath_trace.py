@@ -5,8 +5,9 @@ Every part is tried by the expression compiler that normalizes messages, so a tr
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from pulseweir.ingest.device_mapping.expressions import compile_expression
+from pulseweir.ingest.device_mapping.expressions import Expression, compile_expression
 from pulseweir.ingest.device_mapping.jsonpath_parser import (
     Comparison,
     Composite,
@@ -17,13 +18,14 @@ from pulseweir.ingest.device_mapping.jsonpath_parser import (
     Path,
     Pattern,
     Root,
+    Side,
     Slice,
     Step,
     Where,
     parse,
 )
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault
-from pulseweir.ingest.mapping_review.jsonpath_text import condition_text, step_text, steps_text
+from pulseweir.ingest.mapping_review.jsonpath_text import condition_text, side_text, step_text, steps_text
 from pulseweir.ingest.mapping_review.message_paths import ELEMENT, Segments, describe, kind_of, path_text
 from pulseweir.ingest.mapping_review.stop import Stop, Surroundings, case_hint
 
@@ -51,7 +53,7 @@ def trace_jsonpath(text: str, document: object, around: Surroundings) -> Stop | 
         compile_expression(text, "JsonPath")
     except ExpressionFault as fault:
         return Stop(text, str(fault), hints=syntax_hints(text), distance=100)
-    stop = _Trace(around).stop(steps, document, (), 0)
+    stop = _Trace(around, document).stop(steps, document, (), 0)
     if stop is None or "@." in text:
         return stop
     return replace(stop, expression=stop.expression.replace("@.", "@"), because=stop.because.replace("@.", "@"))
@@ -74,13 +76,14 @@ def syntax_hints(text: str) -> tuple[str, ...]:
 @dataclass(frozen=True, slots=True)
 class _Trace:
     around: Surroundings
+    document: object
 
     def stop(self, steps: Sequence[Step], document: object, base: Segments, depth: int) -> Stop | None:
         before: list[object] = [document]
         for at in range(len(steps)):
             shown = steps_text(steps[: at + 1], "$")
             try:
-                found = compile_expression(shown, "JsonPath").matches(document)
+                found = _compiled(shown).matches(document)
             except ExpressionFault as fault:
                 if isinstance(steps[at], Where):
                     return replace(self.object_filter(shown, before), distance=len(steps) - at)
@@ -140,6 +143,8 @@ class _Trace:
             return Stop(shown, f"there is {describe(before[0])}: nothing to try the filter on.")
         rated = [(*self.blame(step.condition, one), one) for one in candidates]
         count = min(one[0] for one in rated)
+        if not count:
+            return Stop(shown, "its tests hold, but what they select are members, no values.")
         leaves, stop = self.closest([(leaves, one) for least, leaves, one in rated if least == count], place)
         others = [condition_text(leaf) for leaf in leaves[1:]]
         also = f" Not true there either: {', '.join(others)}." if others else ""
@@ -162,8 +167,7 @@ class _Trace:
     def blame(self, condition: Condition, candidate: object) -> tuple[int, list[Comparison]]:
         """How many tests are missing for a condition to hold, and which."""
         if isinstance(condition, Comparison):
-            holds = _is_about_root(condition) or _holds(condition, candidate)
-            return (0, []) if holds else (1, [condition])
+            return (0, []) if self.holds(condition, candidate) else (1, [condition])
         parts = [self.blame(part, candidate) for part in condition.parts]
         leaves = [leaf for _, found in parts for leaf in found]
         if condition.every:
@@ -171,16 +175,44 @@ class _Trace:
         least = min(count for count, _ in parts)
         return least, leaves if least else []
 
+    def holds(self, test: Comparison, candidate: object) -> bool:
+        lefts = self.values(test.left, candidate)
+        if test.right is None:
+            return bool(lefts)
+        if not isinstance(test.right, Path):
+            text = f"$[?(@ {test.operator} {side_text(test.right)})]"
+            return any(_selects(text, [left]) for left in lefts)
+        text = f"$[?(@.left {test.operator} @.right)]"
+        rights = self.values(test.right, candidate)
+        return any(_selects(text, [{"left": left, "right": right}]) for left in lefts for right in rights)
+
+    def values(self, side: Side, candidate: object) -> list[object]:
+        """What a side of a test selects: a path from the candidate, or with ``$`` from the document."""
+        if not isinstance(side, Path):
+            return [side.value] if isinstance(side, Constant) else []
+        start, steps = self.start(side, candidate)
+        try:
+            return _compiled(steps_text(steps)).matches(start)
+        except ExpressionFault:
+            return []
+
+    def start(self, path: Path, candidate: object) -> tuple[object, Sequence[Step]]:
+        if path.steps and isinstance(path.steps[0], Root):
+            return self.document, path.steps[1:]
+        return candidate, path.steps
+
     def failed_test(self, test: Comparison, candidate: object, place: tuple[Segments, int]) -> Stop:
         base, depth = place
         shown = condition_text(test)
-        location = self.location(candidate, base)
         if isinstance(test.left, Path) and depth < _NESTING_LIMIT:
-            stop = self.stop(test.left.steps, candidate, location, depth + 1)
+            start, steps = self.start(test.left, candidate)
+            location = () if start is self.document else self.location(start, base)
+            stop = self.stop(steps, start, location, depth + 1)
             if stop is not None:
                 return replace(stop, expression=shown)
-            left = compile_expression(steps_text(test.left.steps), "JsonPath").matches(candidate)
-            return Stop(shown, f"{steps_text(test.left.steps, '@')} is {self._compared(left[0], test)}", distance=0)
+            left = self.values(test.left, candidate)
+            if left:
+                return Stop(shown, f"{side_text(test.left)} is {self._compared(left[0], test)}", distance=0)
         return Stop(shown, f"the test is not true of {describe(candidate)}.")
 
     def _compared(self, left: object, test: Comparison) -> str:
@@ -223,16 +255,16 @@ def _candidates(step: Where, before: list[object]) -> Iterator[object]:
         waiting += [child for child in children if isinstance(child, dict | list)]
 
 
-def _holds(test: Comparison, candidate: object) -> bool:
+@lru_cache(maxsize=1_024)
+def _compiled(text: str) -> Expression:
+    return compile_expression(text, "JsonPath")
+
+
+def _selects(text: str, document: object) -> bool:
     try:
-        return bool(compile_expression(f"$[?({condition_text(test)})]", "JsonPath").matches([candidate]))
+        return bool(_compiled(text).matches(document))
     except ExpressionFault:
         return False
-
-
-def _is_about_root(test: Comparison) -> bool:
-    sides = (test.left, test.right)
-    return any(isinstance(side, Path) and side.steps and isinstance(side.steps[0], Root) for side in sides)
 
 
 def _family(token: object) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import Self
 
 from pulseweir.ingest.device_mapping.tokens import Instant
@@ -85,6 +86,7 @@ class MessagePaths:
 
     kinds: dict[Segments, str] = field(default_factory=dict)
     places: dict[int, Segments] = field(default_factory=dict)
+    _asked: dict[Segments, Segments | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, document: object) -> Self:
@@ -110,8 +112,11 @@ class MessagePaths:
         >>> MessagePaths.of({"Body": {"vitals": {"hr": 61}}}).nearest(("Body", "hr"))
         ('Body', 'vitals', 'hr')
         """
-        if not wanted:
-            return None
+        if wanted not in self._asked:
+            self._asked[wanted] = self._nearest(wanted) if wanted else None
+        return self._asked[wanted]
+
+    def _nearest(self, wanted: Segments) -> Segments | None:
         rated = [
             (distance, len(real), real)
             for real in self.kinds
@@ -151,6 +156,7 @@ def _distance(wanted: Segments, real: Segments) -> float:
     return row[-1]
 
 
+@lru_cache(maxsize=16_384)
 def _name_distance(real: str, wanted: str) -> float:
     if real == wanted:
         return 0.0

@@ -38,6 +38,10 @@ def stop_of(expression: str, language: str = "JsonPath", message: object = MESSA
         ("$..[?(@Body.heartRate && @Body.unit == 'bpm')]", "@Body.unit == 'bpm'", None),
         ("$..[?(@Body.hr)]", "@Body.hr", "Body.heartRate"),
         ("$..[?(@kind == 'hr')]", "@kind == 'hr'", None),
+        ("$..[?(@kind == 'pulse' && $.Body.Unit =~ /bpm/)]", "$.Body.Unit =~ /bpm/", "Body.unit"),
+        ("$..[?(@kind == 'pulse' && $.Body.unit =~ /bpm/)]", "$.Body.unit =~ /bpm/", None),
+        ("$..[?(@kind == 'hr' && $.Body.unit =~ /beats/)]", "@kind == 'hr'", None),
+        ("$..[?(@kind == $.Body.unit)]", "@kind == $.Body.unit", None),
         ("$.Body.heart_rate", "$.Body.heart_rate", "Body.heartRate"),
         ("$.body.heartRate", "$.body", "Body.heartRate"),
         ("$.Body.kind", "$.Body.kind", "Body.vitals[*].kind"),
@@ -111,6 +115,7 @@ def test_a_jsonpath_of_another_dialect_is_told_what_this_one_lacks(expression: s
 def test_what_was_there_instead_is_told_in_names_and_kinds() -> None:
     assert stop_of("$..[?(@Body.unit == 'bpm')]").because == "@Body.unit is a text: the comparison is not true."
     assert "Body is an object with heartRate, unit, vitals" in stop_of("$.Body.pulse").because
+    assert stop_of("$..[?(@heartrate && @unit == 'bpm')]").because.startswith("Body is an object")
     assert "an integer, compared with a text" in stop_of("$..[?(@Body.heartRate == '61')]").because
     assert "the array has 2 elements" in stop_of("$.Body.vitals[2]").because
 
@@ -232,7 +237,15 @@ EXPRESSIONS = st.sampled_from(
             "$['a','b']",
             "$..[?(@a[0] > 'x')]",
         ),
-        *("$..[?(@a && @b || $.Body)]", "$..[?(@.a =~ /x/i)]", "$.Body[-1]", "$..*", "$[?(@)]", "$.Body['x y']"),
+        *(
+            "$..[?(@a && @b || $.Body.rate > 1 )]",
+            "$..[?(@a == $.Body.b)]",
+            "$..[?(@.a =~ /x/i)]",
+            "$.Body[-1]",
+            "$..*",
+            "$[?(@)]",
+            "$.Body['x y']",
+        ),
     ]
 )
 QUERIES = st.sampled_from(

@@ -148,10 +148,13 @@ def test_values_of_a_difference_are_shown_when_asked_for() -> None:
     assert (change.old["device_id"], change.new["device_id"]) == ("device-secret", "61")  # type: ignore[index]
 
 
-def test_a_message_that_a_new_version_refuses_is_told() -> None:
-    changes = diff((device(), None), (device({"deviceIdExpression": "$.none"}), None), [BODY])
+def test_a_message_that_only_one_version_refuses_is_told() -> None:
+    good, bad = (device(), None), (device({"deviceIdExpression": "$.none"}), None)
 
-    assert [(one.kind, one.what) for one in changes] == [("removed", "measurement"), ("added", "reject")]
+    worse, better = diff(good, bad, [BODY]), diff(bad, good, [BODY])
+
+    assert [(one.kind, one.what) for one in worse] == [("removed", "measurement"), ("added", "reject")]
+    assert [(one.kind, one.what) for one in better] == [("added", "measurement"), ("removed", "reject")]
 
 
 def test_reports_are_lines() -> None:
