@@ -185,8 +185,9 @@ class WriteSession:
         meta, content = parts
         pk, version = current.pk, current.version + 1
         self.connection.execute(
-            "INSERT INTO history (pk, version, updated, deleted, meta, content) VALUES (?, ?, ?, ?, ?, ?)",
-            (pk, current.version, current.updated, current.deleted, current.meta, current.content),
+            "INSERT INTO history (pk, version, updated, deleted, meta, content, type)"
+            " SELECT pk, version, updated, deleted, meta, content, type FROM resource WHERE pk = ?",
+            (pk,),
         )
         self.connection.execute(
             "UPDATE resource SET version = ?, updated = ?, deleted = ?, meta = ?, content = ? WHERE pk = ?",
