@@ -79,4 +79,7 @@ def _bound(request: SearchRequest, name: str, text: str) -> None:
         own = parameters_of(part.resource_type)
         dated = next((own[each] for each in _CARE_DATES if each in own and own[each].kind == "date"), None)
         if dated is not None and compartment_parameters("Patient", part.resource_type) and dated.key:
-            part.unless_missing.append(Criterion(dated, "", (f"{'ge' if name == 'start' else 'le'}{text}",)))
+            # With what overlaps the day itself: care that began on the last day counts although it goes on.
+            part.unless_missing.append(
+                Criterion(dated, "", (f"{'ge' if name == 'start' else 'le'}{text}", f"ap{text}"))
+            )

@@ -126,14 +126,12 @@ def _index(resource_type: str, tree: Json) -> IndexRows:
     if resource_type == "Observation":
         rows.observation = _observation_columns(tree)
         for name in REFERENCE_COLUMNS:
-            if isinstance(tree.get(name), dict) and "identifier" in tree[name]:
-                rows.texts.update(_identifier_rows(f"Observation.{name}", tree[name]))
+            rows.texts.update(_identifier_rows(f"Observation.{name}", tree.get(name)))
         if "component" in tree:
             rows.components = tuple(_component_columns(each) for each in tree["component"] if isinstance(each, dict))
     elif resource_type == "Group":
-        for parameter in parameters_of(resource_type).values():
-            if parameter.roots:
-                _index_composite(rows, parameter, tree)
+        for parameter in filter(lambda each: each.roots, parameters_of(resource_type).values()):
+            _index_composite(rows, parameter, tree)
     return rows
 
 
@@ -204,7 +202,7 @@ def _reference_rows(parameter: Parameter, path: ValuePath, value: Any) -> Iterat
 
 
 def _identifier_rows(key: str, reference: Any) -> Iterator[tuple[str, str, str]]:
-    if isinstance(reference, dict) and isinstance(reference.get("identifier"), dict):
+    if type(reference) is dict and "identifier" in reference and type(reference["identifier"]) is dict:
         for code, system in tokens(reference["identifier"], "Identifier"):
             yield f"{key}:identifier", code, system
 

@@ -6,6 +6,7 @@ Source: HL7 FHIR R4, search, http://hl7.org/fhir/R4/search.html.
 import re
 from functools import cache
 
+from pulseweir.fhir_store.definitions.tables import compartments
 from pulseweir.fhir_store.outcomes import Issue, Refusal
 from pulseweir.fhir_store.paging import PAGE_PARAMETER, decode_page, encode_page, search_digest
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES, Parameter, compartment_parameters, parameters_of
@@ -86,6 +87,8 @@ def read_search(  # noqa: PLR0913 - what a search depends on
     """
     request = SearchRequest(resource_type, path if path is not None else resource_type, base_url, now)
     request.count, request.compartment = settings.page_resources, compartment
+    if compartment is not None:
+        _check_compartment(compartment[0], resource_type)
     if not resource_type:
         types = _types(pairs, compartment)
         request.parts = [SearchRequest(each, base_url=base_url, now=now, compartment=compartment) for each in types]
@@ -136,6 +139,13 @@ def _types(pairs: Pairs, compartment: tuple[str, str | None] | None) -> tuple[st
         return wanted
     inside = compartment[0]
     return tuple(each for each in wanted if each == inside or compartment_parameters(inside, each))
+
+
+def _check_compartment(owner: str, resource_type: str) -> None:
+    if owner not in compartments():
+        raise Refusal(404, "not-supported", f"No compartment belongs to a {_shown(owner)}.")
+    if resource_type not in {"", owner} and not compartment_parameters(owner, resource_type):
+        raise Refusal(404, "not-supported", f"The compartment of a {owner} holds no {_shown(resource_type)}.")
 
 
 def parameter_named(resource_type: str, name: str) -> Parameter | None:
