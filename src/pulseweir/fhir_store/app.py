@@ -98,7 +98,7 @@ class FhirEndpoint:
         limits = self.store.settings.limits
         check_url(scope["path"].encode(), scope["query_string"], limits)
         is_public = path in _PUBLIC
-        caller = ANYBODY if is_public else await self.guard.caller(scope, headers)
+        caller = ANYBODY if is_public else await self.guard.caller(scope)
         if self._in_work > limits.concurrent_requests and not caller.is_house:
             FHIR_STORE_REFUSED.labels("throttled").inc()
             text = "The server has too many requests in work; send this one again."
@@ -112,17 +112,9 @@ class FhirEndpoint:
 
     async def _audited(self, caller: Caller, call: Call, scope: Scope) -> Answer:
         """The answer to a call within its caller's rights, once it is certain that the audit tells of it."""
-        address = (scope.get("client") or ("", 0))[0]
-        request_id = call.headers.get("x-request-id", "")
-        asked = Asked(
-            call.method,
-            call.segments,
-            list(call.query),
-            call.base_url,
-            address,
-            request_id if _REQUEST_ID.fullmatch(request_id) else "",
-        )
-        access = self.guard.access(caller, asked)
+        access = self.guard.access(caller)
+        if access.trail is not None:
+            access.asked = _asked(call, scope)
         before = set_access(access)
         try:
             answer = await answer_call(self.store, call)
@@ -173,6 +165,13 @@ class FhirEndpoint:
         if scheme not in {"http", "https"} or not _HOST.fullmatch(host):
             raise Refusal(400, "invalid", "The Host header names no host.")
         return f"{scheme}://{host}{self.base_url_path}"
+
+
+def _asked(call: Call, scope: Scope) -> Asked:
+    address = (scope.get("client") or ("", 0))[0]
+    request_id = call.headers.get("x-request-id", "")
+    request_id = request_id if _REQUEST_ID.fullmatch(request_id) else ""
+    return Asked(call.method, call.segments, list(call.query), call.base_url, address, request_id)
 
 
 def _place(error: Exception) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 from pulseweir.fhir_store.outcomes import Refusal
 from pulseweir.fhir_store.query import read_search
 from pulseweir.fhir_store.search_conditions import Rows
-from pulseweir.fhir_store.search_pieces import Piece, all_of
+from pulseweir.fhir_store.search_pieces import NEVER, Piece, all_of, any_of
 from pulseweir.fhir_store.search_request import Criterion, Pairs, SearchRequest
 from pulseweir.fhir_store.search_values import Values
 from pulseweir.fhir_store.searching import SearchPage
+from pulseweir.fhir_store.security.narrowing import narrow
 from pulseweir.fhir_store.session import Stored, WriteSession
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import ReadSession
@@ -43,7 +44,9 @@ def read_last(pairs: Pairs, *, strict: bool, settings: FhirStoreSettings, base_u
     return request, int(text)
 
 
-def run_last(session: ReadSession | WriteSession, request: SearchRequest, most: int, settings: FhirStoreSettings) -> SearchPage:
+def run_last(
+    session: ReadSession | WriteSession, request: SearchRequest, most: int, settings: FhirStoreSettings
+) -> SearchPage:
     """The newest `most` Observations of each code, code by code; those that share a coding count as one code.
 
     Raises:
@@ -51,7 +54,10 @@ def run_last(session: ReadSession | WriteSession, request: SearchRequest, most: 
     """
     rows = Rows("Observation", Values(session, request.base_url, request.now), has_columns=True)
     who = [each for each in request.criteria if isinstance(each, Criterion) and each.parameter.name in _WHO]
-    others = all_of(rows.meets(each) for each in request.criteria if each not in who)
+    narrow(request, session.access.caller)
+    ways = [all_of(rows.meets(each) for each in way) for way in request.within or ()]
+    within = [any_of(ways) if ways else NEVER] if request.within is not None else []
+    others = all_of([*(rows.meets(each) for each in request.criteria if each not in who), *within])
     found: list[Row] = []
     for subject in _subjects(session, rows, who):
         for code_sets in _codes(session, subject):
