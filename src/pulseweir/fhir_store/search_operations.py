@@ -11,14 +11,6 @@ from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import ReadSession
 
 
-def is_search_operation(segments: list[str]) -> bool:
-    """Whether a path is that of one of these operations."""
-    match segments:
-        case ["Patient", "$everything"] | ["Patient", _, "$everything"] | ["Observation", "$lastn"]:
-            return True
-    return False
-
-
 def answer_search_operation(
     session: ReadSession | WriteSession,
     segments: list[str],
