@@ -42,6 +42,10 @@ class Site:
         async with httpx.AsyncClient(transport=transport, base_url="http://fhir.test/fhir/", headers=headers) as client:
             yield client
 
+    async def settle(self) -> None:
+        """Wait until everything that is queued is written."""
+        await self.store.write(lambda _: None)
+
     async def fill(self, *resources: Json) -> None:
         """Store resources as the house does."""
         async with self.http(house_token(self.directory)) as http:

@@ -27,7 +27,7 @@ def mapping_use(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a new version in force; running connectors take it within a second. Exit 1 when it is bad: nothing changed."""
+    """Put a new version in force; running connectors take it within a second. Exit 1 when it is bad: none changed."""
     from pulseweir.operations.mapping_changes import use
 
     with explained():

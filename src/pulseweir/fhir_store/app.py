@@ -7,7 +7,6 @@ import re
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 import msgspec
 import structlog
@@ -19,9 +18,10 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from pulseweir.errors import RetryLater
+from pulseweir.fhir_store.calls import Call
+from pulseweir.fhir_store.negotiation import check_content_type, presentation, presented, read_form, read_query
 from pulseweir.fhir_store.outcomes import Answer, Refusal, refusal_answer
-from pulseweir.fhir_store.query import Pairs
-from pulseweir.fhir_store.routes import Call, answer_call
+from pulseweir.fhir_store.routes import answer_call
 from pulseweir.fhir_store.security.access import Asked, reset_access, set_access
 from pulseweir.fhir_store.security.caller import ANYBODY, Caller
 from pulseweir.fhir_store.security.discovery import smart_configuration
@@ -31,8 +31,6 @@ from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.telemetry import FHIR_STORE_REFUSED
 
 _JSON = b"application/fhir+json;charset=utf-8"
-_JSON_TYPES = frozenset({"application/fhir+json", "application/json", "text/json", ""})
-_ACCEPTABLE = ("json", "*/*", "application/*", "text/*")
 _HOST = re.compile(r"[A-Za-z0-9.\-_]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _SMART = ".well-known/smart-configuration"
 _PUBLIC = frozenset({"metadata", _SMART})
@@ -100,29 +98,23 @@ class FhirEndpoint:
         limits = self.store.settings.limits
         check_url(scope["path"].encode(), scope["query_string"], limits)
         is_public = path in _PUBLIC
-        caller = ANYBODY if is_public else await self.guard.caller(scope, headers)
+        caller = ANYBODY if is_public else await self.guard.caller(scope)
         if self._in_work > limits.concurrent_requests and not caller.is_house:
             FHIR_STORE_REFUSED.labels("throttled").inc()
             text = "The server has too many requests in work; send this one again."
             raise Refusal(503, "throttled", text, headers={"retry-after": "1"})
         call = await self._call(scope, headers, receive, path)
         if is_public:
-            return self._smart_configuration(call) if path == _SMART else await answer_call(self.store, call)
-        return await self._audited(caller, call, scope)
+            answer = self._smart_configuration(call) if path == _SMART else await answer_call(self.store, call)
+        else:
+            answer = await self._audited(caller, call, scope)
+        return presented(answer, call.look)
 
     async def _audited(self, caller: Caller, call: Call, scope: Scope) -> Answer:
         """The answer to a call within its caller's rights, once it is certain that the audit tells of it."""
-        address = (scope.get("client") or ("", 0))[0]
-        request_id = call.headers.get("x-request-id", "")
-        asked = Asked(
-            call.method,
-            call.segments,
-            list(call.query),
-            call.base_url,
-            address,
-            request_id if _REQUEST_ID.fullmatch(request_id) else "",
-        )
-        access = self.guard.access(caller, asked)
+        access = self.guard.access(caller)
+        if access.trail is not None:
+            access.asked = _asked(call, scope)
         before = set_access(access)
         try:
             answer = await answer_call(self.store, call)
@@ -144,16 +136,16 @@ class FhirEndpoint:
         return Answer(200, body, {"content-type": "application/json"})
 
     async def _call(self, scope: Scope, headers: Headers, receive: Receive, path: str) -> Call:
-        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=200)
-        _check_accept(headers, query)
+        query = read_query(scope["query_string"]) if scope["query_string"] else []
+        look = presentation(headers, query)
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         body = b""
         if method in {"POST", "PUT", "PATCH"}:
             body = await _read_body(headers, receive, self.store.settings.maximum_body_bytes)
             if path.endswith("_search"):
-                query += _read_form(headers, body)
-            else:
-                _check_content_type(headers)
+                query += read_form(headers, body)
+            elif method != "PATCH":
+                check_content_type(headers)
         return Call(
             method=method,
             segments=[segment for segment in path.split("/") if segment],
@@ -162,6 +154,7 @@ class FhirEndpoint:
             body=body,
             base_url=self._base_url(scope, headers),
             security=self.guard.security if path == "metadata" else {},
+            look=look,
         )
 
     def _base_url(self, scope: Scope, headers: Headers) -> str:
@@ -174,32 +167,17 @@ class FhirEndpoint:
         return f"{scheme}://{host}{self.base_url_path}"
 
 
+def _asked(call: Call, scope: Scope) -> Asked:
+    address = (scope.get("client") or ("", 0))[0]
+    request_id = call.headers.get("x-request-id", "")
+    request_id = request_id if _REQUEST_ID.fullmatch(request_id) else ""
+    return Asked(call.method, call.segments, list(call.query), call.base_url, address, request_id)
+
+
 def _place(error: Exception) -> str:
     """Where an error was raised; its own words could hold a patient's data."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-
-
-def _check_accept(headers: Headers, query: Pairs) -> None:
-    wanted = next((text for name, text in query if name == "_format"), None) or headers.get("accept", "*/*")
-    if not any(kind in wanted.lower() for kind in _ACCEPTABLE):
-        raise Refusal(406, "not-supported", "This server speaks application/fhir+json only.")
-
-
-def _check_content_type(headers: Headers) -> None:
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in _JSON_TYPES:
-        raise Refusal(415, "not-supported", "Send application/fhir+json.")
-
-
-def _read_form(headers: Headers, body: bytes) -> list[tuple[str, str]]:
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if body and kind != "application/x-www-form-urlencoded":
-        raise Refusal(415, "not-supported", "Send the search as application/x-www-form-urlencoded.")
-    try:
-        return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=200)
-    except ValueError:
-        raise Refusal(400, "structure", "The form is not UTF-8, or has more than 200 fields.") from None
 
 
 async def _read_body(headers: Headers, receive: Receive, limit: int) -> bytes:

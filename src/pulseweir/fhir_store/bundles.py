@@ -1,18 +1,19 @@
-"""Batch and transaction bundles: many interactions in one request.
+"""Batch and transaction bundles run: many interactions in one request.
 
-Entries run in the order DELETE, POST, PUT, GET and are answered in the order sent. In a transaction all of them
-happen or none; in a batch each stands alone. Every check of an entry comes before its first write, so a refused
-batch entry leaves nothing behind. Source: http://hl7.org/fhir/R4/http.html#transaction.
+Entries run in the order DELETE, POST, PUT and PATCH, GET and are answered in the order sent. In a transaction all of
+them happen or none; in a batch each stands alone. Source: http://hl7.org/fhir/R4/http.html#transaction.
 """
 
-import re
-import uuid
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import parse_qsl, unquote
+import base64
+import binascii
+from email.utils import parsedate_to_datetime
 
 import msgspec
 
+from pulseweir.clock import to_text
+from pulseweir.fhir_store.bundle_entries import BundleRequest, Entry, condition_of
+from pulseweir.fhir_store.bundle_links import Links, has_search
+from pulseweir.fhir_store.calls import Reading
 from pulseweir.fhir_store.interactions import (
     Incoming,
     Written,
@@ -20,138 +21,30 @@ from pulseweir.fhir_store.interactions import (
     conditional_update,
     create,
     delete,
-    read,
-    read_version,
+    delete_matches,
+    find_some,
+    nothing_to_patch,
+    patch,
     update,
 )
 from pulseweir.fhir_store.json_text import Document, decode_object, instant_text
-from pulseweir.fhir_store.outcomes import Issue, Json, Refusal, operation_outcome
-from pulseweir.fhir_store.query import Pairs, read_search
+from pulseweir.fhir_store.outcomes import Answer, Issue, Json, Refusal, done_outcome, operation_outcome
+from pulseweir.fhir_store.patching import Patch, read_patch
+from pulseweir.fhir_store.query import Pairs
+from pulseweir.fhir_store.reading import answer_reading
 from pulseweir.fhir_store.references import check_references
-from pulseweir.fhir_store.searching import find_matches, run_search, searchset
+from pulseweir.fhir_store.searching import find_matches
 from pulseweir.fhir_store.security.limits import check_search_cost
 from pulseweir.fhir_store.security.rights import check_rights
 from pulseweir.fhir_store.session import Stored, WriteSession
 from pulseweir.fhir_store.settings import FhirStoreSettings
-from pulseweir.fhir_store.validation import check_type, is_resource_id
+from pulseweir.fhir_store.validation import check_id, check_type, is_resource_id
 
-_ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "GET": 3, "HEAD": 3}
-_LINK = re.compile(
-    rb'"(reference|url|uri|valueUri|valueUrl|valueUuid|valueCanonical|instantiatesUri)":"(urn:(?:uuid|oid):[^"\\]+)"'
-)
-_CONDITIONAL_REFERENCE = re.compile(rb'"reference":"([A-Z][A-Za-z]+)\?((?:[^"\\]|\\.)+)"')
-
-
-class RequestPart(msgspec.Struct, rename="camel"):
-    """``Bundle.entry.request``."""
-
-    method: str
-    url: str
-    if_match: str | None = None
-    if_none_match: str | None = None
-    if_none_exist: str | None = None
-
-
-class EntryPart(msgspec.Struct, rename="camel"):
-    """``Bundle.entry``."""
-
-    request: RequestPart | None = None
-    full_url: str | None = None
-    resource: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-class BundlePart(msgspec.Struct, rename="camel"):
-    """The Bundle around the entries."""
-
-    type: str
-    entry: list[EntryPart] = []
-
-
-@dataclass(slots=True)
-class Entry:
-    """One entry, read and ready to run.
-
-    Attributes:
-        place: Its position in the bundle.
-        request: What is asked.
-        path: URL segments without base and query.
-        query: Query parameters.
-        full_url: What other entries call its resource.
-        tree: The decoded resource, None when the entry has none.
-        text: The resource as compact JSON text.
-        assigned_id: Id that a POST without condition gets.
-    """
-
-    place: int
-    request: RequestPart
-    path: list[str]
-    query: Pairs
-    full_url: str | None
-    tree: Json | None
-    text: bytes
-    assigned_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class BundleRequest:
-    """A batch or transaction, read.
-
-    Attributes:
-        is_transaction: Whether all entries stand or fall together.
-        entries: In the order sent.
-        base_url: Where this server's resources are, for links.
-        representation: Whether answers carry the stored resources.
-    """
-
-    is_transaction: bool
-    entries: list[Entry]
-    base_url: str
-    representation: bool
-
-
-def read_bundle(
-    document: Document, *, base_url: str, representation: bool, settings: FhirStoreSettings
-) -> BundleRequest:
-    """Read the Bundle of a request.
-
-    Raises:
-        Refusal: 400 when it is no batch or transaction, 413 when it has too many entries.
-    """
-    if document.tree.get("resourceType") != "Bundle":
-        raise Refusal(400, "structure", "Only a Bundle may be posted to the base URL.", "resourceType")
-    try:
-        bundle = msgspec.json.decode(document.text, type=BundlePart)
-    except msgspec.ValidationError as error:
-        raise Refusal(400, "structure", f"The Bundle is malformed: {error}.", "Bundle.entry") from None
-    if bundle.type not in {"batch", "transaction"}:
-        raise Refusal(400, "value", "Bundle.type must be batch or transaction.", "Bundle.type")
-    if len(bundle.entry) > settings.maximum_bundle_entries:
-        text = f"A Bundle may have {settings.maximum_bundle_entries} entries at most; send several."
-        raise Refusal(413, "too-long", text, "Bundle.entry")
-    trees = document.tree.get("entry", [])
-    entries = [_entry(place, part, trees[place].get("resource"), base_url) for place, part in enumerate(bundle.entry)]
-    return BundleRequest(bundle.type == "transaction", entries, base_url, representation)
-
-
-def _entry(place: int, part: EntryPart, tree: Any, base_url: str) -> Entry:
-    where = f"Bundle.entry[{place}]"
-    request = part.request
-    if request is None or request.method not in _ORDER:
-        text = f"{where}.request.method must be GET, POST, PUT or DELETE."
-        raise Refusal(400, "value", text, f"{where}.request")
-    if tree is not None and not isinstance(tree, dict):
-        raise Refusal(400, "structure", f"{where}.resource must be an object.", f"{where}.resource")
-    path, _, query = request.url.removeprefix(base_url).partition("?")
-    return Entry(
-        place,
-        request,
-        [unquote(segment) for segment in path.split("/") if segment],
-        parse_qsl(query, keep_blank_values=True) if query else [],
-        part.full_url,
-        tree,
-        b"" if part.resource is msgspec.UNSET else bytes(part.resource),
-        "" if request.method == "PUT" and not query else str(uuid.uuid4()),
-    )
+_ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 4, "HEAD": 4}
+_SEARCHING = 3
+"""Entries that refer to others by a search run once those others are stored."""
+_CLASHES = {"find": {"delete"}, "change": {"change", "delete"}, "delete": {"find", "change", "delete"}}
+"""What else a transaction may not do with the resource of an entry."""
 
 
 class BundleRun:
@@ -161,9 +54,11 @@ class BundleRun:
         self._session = session
         self._request = request
         self._settings = settings
-        self._ids: dict[bytes, bytes] = {}
-        self._found: dict[int, Stored] = {}
-        self._taken: list[tuple[Entry, Json]] = []
+        self._links = Links()
+        self._matches: dict[int, list[Stored]] = {}
+        self._shared: dict[int, int] = {}
+        self._made: dict[int, Stored] = {}
+        self._taken: list[tuple[Entry, Stored]] = []
 
     def run(self) -> bytes:
         """Do every entry; returns the answering Bundle.
@@ -173,12 +68,11 @@ class BundleRun:
         """
         entries = self._request.entries
         if self._request.is_transaction:
-            self._refuse_repeated(entries)
-            self._resolve_ids(entries)
+            self._settle(entries)
         answers: list[bytes] = [b""] * len(entries)
-        for entry in sorted(entries, key=lambda entry: _ORDER[entry.request.method]):
+        for entry in sorted(entries, key=self._turn):
             try:
-                answers[entry.place] = self._answer(entry)
+                answers[entry.place] = self._answer(entry) if self._request.is_transaction else self._alone(entry)
             except Refusal as refusal:
                 if self._request.is_transaction:
                     raise _placed(refusal, entry) from None
@@ -188,41 +82,86 @@ class BundleRun:
         kind = b"transaction-response" if self._request.is_transaction else b"batch-response"
         return b'{"resourceType":"Bundle","type":"' + kind + b'","entry":[' + b",".join(answers) + b"]}"
 
-    def _refuse_repeated(self, entries: list[Entry]) -> None:
-        seen: set[tuple[str, ...]] = set()
-        for entry in entries:
-            target = tuple(entry.path)
-            if entry.request.method in {"PUT", "DELETE"} and len(target) == 2:
-                if target in seen:
-                    text = "A transaction may change a resource once only."
-                    raise Refusal(400, "duplicate", text, f"Bundle.entry[{entry.place}]")
-                seen.add(target)
+    def _turn(self, entry: Entry) -> int:
+        turn = _ORDER[entry.request.method]
+        if turn in {1, 2} and self._request.is_transaction and has_search(entry.text):
+            return _SEARCHING
+        return turn
 
-    def _resolve_ids(self, entries: list[Entry]) -> None:
-        """Decide every entry's id before anything is written, so that entries can refer to each other."""
+    def _alone(self, entry: Entry) -> bytes:
+        """The answer to an entry of a batch, which leaves nothing behind when it is refused."""
+        if entry.request.method in {"GET", "HEAD"}:
+            return self._answer(entry)
+        session = self._session
+        noted = len(session.access.written)
+        session.connection.execute("SAVEPOINT entry")
+        try:
+            answer = self._answer(entry)
+            self._check_references()
+        except Refusal:
+            session.terms.forget()
+            del session.access.written[noted:]
+            session.connection.execute("ROLLBACK TO entry")
+            raise
+        finally:
+            self._taken.clear()
+            session.connection.execute("RELEASE entry")
+        return answer
+
+    def _settle(self, entries: list[Entry]) -> None:
+        """Decide every entry's target before anything is written, so that entries can refer to each other."""
+        conditional_creates: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
+        changed: dict[str, set[str]] = {}
+        names: set[str] = set()
         for entry in entries:
-            if not entry.full_url or not entry.path or entry.tree is None:
+            if entry.request.method in {"GET", "HEAD"} or not entry.path or entry.path[-1].startswith("$"):
                 continue
             try:
-                target = self._target(entry)
+                targets = self._targets(entry, conditional_creates)
+                self._refuse_repeated(entry, targets, changed, names)
             except Refusal as refusal:
                 raise _placed(refusal, entry) from None
-            if entry.full_url.startswith("urn:"):
-                self._ids[entry.full_url.encode()] = target.encode()
+            if entry.full_url and entry.tree is not None and entry.request.method in {"POST", "PUT"}:
+                self._links.add(entry.full_url, targets[0])
 
-    def _target(self, entry: Entry) -> str:
-        resource_type = check_type(entry.path[0])
-        condition = _condition(entry)
-        if condition is not None:
-            matches = find_matches(self._session, resource_type, condition, self._settings)
-            if len(matches) == 1:
-                self._found[entry.place] = matches[0]
-                return f"{resource_type}/{matches[0].resource_id}"
-            if entry.request.method == "PUT" and entry.tree and is_resource_id(entry.tree.get("id")):
-                return f"{resource_type}/{entry.tree['id']}"
-        if entry.request.method == "PUT" and len(entry.path) > 1:
-            return f"{resource_type}/{entry.path[1]}"
-        return f"{resource_type}/{entry.assigned_id}"
+    def _targets(self, entry: Entry, creates: dict[tuple[str, tuple[tuple[str, str], ...]], int]) -> list[str]:
+        """`Type/id` of what an entry is about; of a delete by criteria there may be several, or none."""
+        method, resource_type = entry.request.method, check_type(entry.path[0])
+        condition = condition_of(entry)
+        if condition is None:
+            is_named = method != "POST" and len(entry.path) > 1
+            return [f"{resource_type}/{entry.path[1] if is_named else entry.assigned_id}"]
+        matches = self._find(entry, resource_type, condition)
+        self._matches[entry.place] = matches
+        if matches or method in {"DELETE", "PATCH"}:
+            return [f"{resource_type}/{match.resource_id}" for match in matches]
+        if method == "PUT" and entry.tree and is_resource_id(entry.tree.get("id")):
+            return [f"{resource_type}/{entry.tree['id']}"]
+        if method == "POST":
+            first = creates.setdefault((resource_type, tuple(sorted(condition))), entry.place)
+            if first != entry.place:
+                self._shared[entry.place] = first
+                return [f"{resource_type}/{self._request.entries[first].assigned_id}"]
+        return [f"{resource_type}/{entry.assigned_id}"]
+
+    def _refuse_repeated(self, entry: Entry, targets: list[str], changed: dict[str, set[str]], names: set[str]) -> None:
+        where = f"Bundle.entry[{entry.place}]"
+        if entry.full_url and entry.full_url in names:
+            raise Refusal(400, "duplicate", "Two entries have the same fullUrl.", f"{where}.fullUrl")
+        names.add(entry.full_url or "")
+        # Conditional creates may find the same resource, unless another entry deletes it.
+        kind = "find" if entry.request.method == "POST" else "delete" if entry.request.method == "DELETE" else "change"
+        for target in targets:
+            kinds = changed.setdefault(target, set())
+            if kinds & _CLASHES[kind]:
+                raise Refusal(400, "duplicate", "A transaction may change a resource once only.", where)
+            kinds.add(kind)
+
+    def _find(self, entry: Entry, resource_type: str, condition: Pairs) -> list[Stored]:
+        if entry.place in self._matches:
+            return self._matches[entry.place]
+        limit = self._settings.conditional_delete_resources if entry.request.method == "DELETE" else 1
+        return find_some(self._session, resource_type, condition, self._settings, limit)
 
     def _answer(self, entry: Entry) -> bytes:
         method = "GET" if entry.request.method == "HEAD" else entry.request.method
@@ -230,122 +169,164 @@ class BundleRun:
         caller = self._session.access.caller
         check_rights(caller, method, entry.path, entry.query, is_conditional=is_conditional)
         check_search_cost(entry.query, self._settings.limits)
-        if method == "GET":
-            return self._get(entry)
+        if method == "GET" or (entry.path and entry.path[-1].startswith("$")):
+            return self._read(entry)
+        url = f"Bundle.entry[{entry.place}].request.url"
         if not entry.path:
-            raise Refusal(400, "value", "The entry's request.url is empty.", f"Bundle.entry[{entry.place}].request.url")
+            raise Refusal(400, "value", "The entry's request.url is empty.", url)
         resource_type = check_type(entry.path[0])
+        if len(entry.path) > 2 or (method == "POST" and len(entry.path) != 1):
+            raise Refusal(400, "value", f"{method} is not possible at the entry's request.url.", url)
+        if len(entry.path) == 2:
+            check_id(entry.path[1])
         if method == "DELETE":
-            if len(entry.path) != 2:
-                raise Refusal(405, "not-supported", "Only DELETE Type/id is supported.")
-            written = delete(self._session, resource_type, entry.path[1], entry.request.if_match)
-        else:
-            incoming = self._incoming(entry, resource_type)
-            written = self._post(entry, incoming) if method == "POST" else self._put(entry, incoming)
-        return self._written(written)
+            return self._delete(entry, resource_type)
+        if method == "PATCH":
+            return self._written(entry, self._patch(entry, resource_type))
+        incoming = self._incoming(entry, resource_type)
+        return self._written(entry, self._post(entry, incoming) if method == "POST" else self._put(entry, incoming))
 
     def _incoming(self, entry: Entry, resource_type: str) -> Incoming:
+        tree, text = self._resource(entry)
+        if self._request.is_transaction and self._links.may_concern(text):
+            linked = self._links.replace(text, entry.full_url, self._found)
+            if linked != text:
+                tree, text = decode_object(linked), linked
+        return check_incoming(tree, text, resource_type, self._settings)
+
+    def _resource(self, entry: Entry) -> tuple[Json, bytes]:
         if entry.tree is None:
             path = f"Bundle.entry[{entry.place}].resource"
             raise Refusal(400, "required", "The entry needs a resource.", path)
-        tree, text = entry.tree, entry.text
-        if self._request.is_transaction and (b'"urn:' in text or b"?" in text):
-            linked = self._linked(text)
-            if linked != text:
-                tree, text = decode_object(linked), linked
-        incoming = check_incoming(tree, text, resource_type, self._settings)
-        if self._settings.validation == "strict":
-            if self._request.is_transaction:
-                self._taken.append((entry, tree))
-            else:
-                check_references(self._session, tree)
-        return incoming
+        return entry.tree, entry.text
+
+    def _found(self, resource_type: str, criteria: Pairs) -> str:
+        """`Type/id` of the one resource that a reference searches."""
+        matches = find_matches(self._session, check_type(resource_type), criteria, self._settings)
+        if len(matches) != 1:
+            text = f"A conditional reference to {resource_type} matches {'several' if matches else 'no'} resources."
+            raise Refusal(412, "multiple-matches" if matches else "not-found", text)
+        return f"{resource_type}/{matches[0].resource_id}"
 
     def _check_references(self) -> None:
-        """Ask whether references lead anywhere only once all entries of the transaction are stored."""
-        for entry, tree in self._taken:
+        """Ask whether references lead anywhere only once all entries are stored."""
+        for entry, stored in self._taken:
             try:
-                check_references(self._session, tree)
+                check_references(self._session, stored.tree())
             except Refusal as refusal:
                 raise _placed(refusal, entry) from None
 
-    def _linked(self, text: bytes) -> bytes:
-        """The text with other entries' temporary names and conditional references replaced by ids."""
-
-        def by_name(match: re.Match[bytes]) -> bytes:
-            found = self._ids.get(match[2])
-            return match[0] if found is None else b'"' + match[1] + b'":"' + found + b'"'
-
-        def by_search(match: re.Match[bytes]) -> bytes:
-            pairs = parse_qsl(str(msgspec.json.decode(b'"' + match[2] + b'"')))
-            resource_type = check_type(match[1].decode())
-            matches = find_matches(self._session, resource_type, pairs, self._settings)
-            if len(matches) != 1:
-                text = f"A conditional reference to {resource_type} matches {'several' if matches else 'no'} resources."
-                raise Refusal(412, "multiple-matches" if matches else "not-found", text)
-            return f'"reference":"{resource_type}/{matches[0].resource_id}"'.encode()
-
-        return _CONDITIONAL_REFERENCE.sub(by_search, _LINK.sub(by_name, text))
-
     def _post(self, entry: Entry, incoming: Incoming) -> Written:
-        condition = _condition(entry)
-        if entry.place in self._found:
-            return Written(200, self._found[entry.place])
-        if condition is None and self._request.is_transaction:
-            named = Incoming(incoming.resource_type, entry.assigned_id, incoming.tree, incoming.text)
-            return update(self._session, named, entry.assigned_id, None)
-        if condition is not None and entry.full_url and self._request.is_transaction:
-            # Others may refer to it, so its id is settled: create it under exactly that one.
-            if len(find_matches(self._session, incoming.resource_type, condition, self._settings)) > 1:
-                return create(self._session, incoming, condition, self._settings)
-            named = Incoming(incoming.resource_type, entry.assigned_id, incoming.tree, incoming.text)
-            return update(self._session, named, entry.assigned_id, None)
-        return create(self._session, incoming, condition, self._settings)
+        condition = condition_of(entry)
+        if condition is None:
+            return create(self._session, incoming, None, entry.assigned_id)
+        first = self._shared.get(entry.place)
+        if first is not None:
+            return Written(200, self._made[first])
+        match = next(iter(self._find(entry, incoming.resource_type, condition)), None)
+        written = create(self._session, incoming, match, entry.assigned_id)
+        if written.stored is not None:
+            self._made[entry.place] = written.stored
+        return written
 
     def _put(self, entry: Entry, incoming: Incoming) -> Written:
+        if_match, if_none_match = entry.request.if_match, entry.request.if_none_match
         if len(entry.path) == 2:
-            conditions = entry.request.if_match, entry.request.if_none_match
-            return update(self._session, incoming, entry.path[1], *conditions)
-        if len(entry.path) == 1 and entry.query:
-            return conditional_update(self._session, incoming, entry.query, entry.request.if_match, self._settings)
-        raise Refusal(400, "value", "PUT needs Type/id or Type?criteria.", f"Bundle.entry[{entry.place}].request.url")
+            return update(self._session, incoming, entry.path[1], if_match, if_none_match)
+        match = next(iter(self._find(entry, incoming.resource_type, entry.query)), None)
+        return conditional_update(
+            self._session,
+            incoming,
+            match,
+            new_id=entry.assigned_id,
+            if_match=if_match,
+            if_none_match=if_none_match,
+        )
 
-    def _get(self, entry: Entry) -> bytes:
-        if not entry.path:
-            raise Refusal(501, "not-supported", "Searching all types is not supported.")
-        resource_type = check_type(entry.path[0])
-        if len(entry.path) == 1:
-            search = read_search(resource_type, entry.query, strict=False, settings=self._settings)
-            page = searchset(run_search(self._session, search), search, self._request.base_url)
-            return b'{"response":{"status":"200"},"resource":' + page + b"}"
+    def _patch(self, entry: Entry, resource_type: str) -> Written:
+        change = self._change(entry)
         if len(entry.path) == 2:
-            return self._written(Written(200, read(self._session, resource_type, entry.path[1])), representation=True)
-        if len(entry.path) == 4 and entry.path[2] == "_history":
-            found = read_version(self._session, resource_type, entry.path[1], entry.path[3])
-            return self._written(Written(200, found), representation=True)
-        raise Refusal(404, "not-supported", "The entry's request.url names nothing this server has.")
+            resource_id = entry.path[1]
+        else:
+            match = next(iter(self._find(entry, resource_type, entry.query)), None)
+            if match is None:
+                raise nothing_to_patch()
+            resource_id = match.resource_id
+        return patch(self._session, (resource_type, resource_id), change, entry.request.if_match, self._settings)
 
-    def _written(self, written: Written, *, representation: bool = False) -> bytes:
+    def _change(self, entry: Entry) -> Patch:
+        """The patch inside the Binary of an entry."""
+        tree, _ = self._resource(entry)
+        path = f"Bundle.entry[{entry.place}].resource"
+        if tree.get("resourceType") != "Binary":
+            raise Refusal(400, "structure", "A patch in a bundle is a Binary with contentType and data.", path)
+        try:
+            body = base64.b64decode(str(tree.get("data", "")), validate=True)
+        except (binascii.Error, ValueError):
+            raise Refusal(400, "structure", "The data of the Binary is not base64.", f"{path}.data") from None
+        if self._request.is_transaction and self._links.may_concern(body):
+            body = self._links.replace(msgspec.json.format(body, indent=-1), entry.full_url, self._found)
+        return read_patch(str(tree.get("contentType", "")), body, self._settings)
+
+    def _delete(self, entry: Entry, resource_type: str) -> bytes:
+        if len(entry.path) == 2:
+            written = [delete(self._session, resource_type, entry.path[1], entry.request.if_match)]
+        else:
+            matches = self._find(entry, resource_type, entry.query)
+            written = delete_matches(self._session, matches, entry.request.if_match)
+        gone = [each.stored for each in written if each.stored is not None]
+        response: Json = {"status": "204"}
+        if len(gone) == 1:
+            response |= {"etag": gone[0].etag, "lastModified": instant_text(gone[0].updated)}
+        return msgspec.json.encode({"response": response})
+
+    def _read(self, entry: Entry) -> bytes:
+        request = entry.request
+        reading = Reading(
+            entry.path,
+            entry.query,
+            self._request.base_url,
+            self._session.now_microseconds,
+            if_none_match=request.if_none_match,
+            if_modified_since=request.if_modified_since,
+            document=None if entry.tree is None else Document(entry.tree, entry.text),
+        )
+        answer = answer_reading(self._session, reading, self._settings)
+        return _answered(entry, answer, self._request.base_url)
+
+    def _written(self, entry: Entry, written: Written) -> bytes:
         stored = written.stored
         if stored is None:
             return b'{"response":{"status":"%d"}}' % written.status
+        if self._settings.validation == "strict" and not (entry.request.method == "POST" and written.status == 200):
+            self._taken.append((entry, stored))
         base = f"{self._request.base_url}/{stored.resource_type}/{stored.resource_id}"
         response = (
             f'"response":{{"status":"{written.status}","location":"{base}/_history/{stored.version}",'
-            f'"etag":"W/\\"{stored.version}\\"","lastModified":"{instant_text(stored.updated)}"}}}}'
+            f'"etag":"W/\\"{stored.version}\\"","lastModified":"{instant_text(stored.updated)}"'
         ).encode()
-        if not stored.deleted and (representation or self._request.representation):
-            return b'{"fullUrl":"' + base.encode() + b'","resource":' + stored.text() + b"," + response
-        return b"{" + response
+        match self._request.wanted_return:
+            case "representation":
+                return b'{"fullUrl":"' + base.encode() + b'","resource":' + stored.text() + b"," + response + b"}}"
+            case "OperationOutcome":
+                outcome = msgspec.json.encode(done_outcome("Stored."))
+                return b"{" + response + b',"outcome":' + outcome + b"}}"
+        return b"{" + response + b"}}"
 
 
-def _condition(entry: Entry) -> Pairs | None:
-    """The criteria of a conditional create or update, None where the entry has none."""
-    if entry.request.method == "POST" and entry.request.if_none_exist is not None:
-        return parse_qsl(entry.request.if_none_exist.partition("?")[2] or entry.request.if_none_exist)
-    if entry.request.method in {"POST", "PUT"} and entry.query and len(entry.path) == 1:
-        return entry.query
-    return None
+def _answered(entry: Entry, answer: Answer, base_url: str) -> bytes:
+    response: Json = {"status": str(answer.status)}
+    if "etag" in answer.headers:
+        response["etag"] = answer.headers["etag"]
+    if "last-modified" in answer.headers:
+        changed = parsedate_to_datetime(answer.headers["last-modified"])
+        response["lastModified"] = to_text(round(changed.timestamp()) * 1_000_000)
+    found: Json = {}
+    if answer.body and entry.request.method != "HEAD":
+        if "etag" in answer.headers:
+            found["fullUrl"] = f"{base_url}/{entry.path[0]}/{entry.path[1]}"
+        found["resource"] = msgspec.Raw(answer.body)
+    return msgspec.json.encode(found | {"response": response})
 
 
 def _placed(refusal: Refusal, entry: Entry) -> Refusal:
@@ -355,7 +336,7 @@ def _placed(refusal: Refusal, entry: Entry) -> Refusal:
     for issue in refusal.issues:
         within = f"{where}.resource.{issue.expression.partition('.')[2]}" if issue.expression else where
         path = issue.expression if issue.expression and issue.expression.startswith("Bundle.") else within
-        issues.append(Issue(issue.code, f"{where}: {issue.text}", path, issue.severity))
+        issues.append(Issue(issue.code, f"{where}: {issue.text}", path.rstrip("."), issue.severity))
     return Refusal(refusal.status, issues[0].code, issues[0].text, issues=issues)
 
 

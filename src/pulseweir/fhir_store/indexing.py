@@ -38,6 +38,9 @@ OBSERVATION_COLUMNS = {
 }
 """Parameters of Observation that have a column of their own, with its name (of a range: its lower end)."""
 
+REFERENCE_COLUMNS = ("subject", "device", "encounter")
+"""Those of them that are references; the members of an Observation have the same names."""
+
 COMPONENT_COLUMNS = {
     "component-code": "code_set",
     "component-value-quantity": "value_low",
@@ -122,12 +125,13 @@ def _index(resource_type: str, tree: Json) -> IndexRows:
         _index_truth(rows, parameter, tree)
     if resource_type == "Observation":
         rows.observation = _observation_columns(tree)
+        for name in REFERENCE_COLUMNS:
+            rows.texts.update(_identifier_rows(f"Observation.{name}", tree.get(name)))
         if "component" in tree:
             rows.components = tuple(_component_columns(each) for each in tree["component"] if isinstance(each, dict))
     elif resource_type == "Group":
-        for parameter in parameters_of(resource_type).values():
-            if parameter.roots:
-                _index_composite(rows, parameter, tree)
+        for parameter in filter(lambda each: each.roots, parameters_of(resource_type).values()):
+            _index_composite(rows, parameter, tree)
     return rows
 
 
@@ -194,9 +198,13 @@ def _reference_rows(parameter: Parameter, path: ValuePath, value: Any) -> Iterat
         yield parameter.key, reference, ""
         if path.type == "canonical" and "|" in reference:
             yield parameter.key, reference.partition("|")[0], ""
-    if isinstance(value, dict) and isinstance(value.get("identifier"), dict):
-        for code, system in tokens(value["identifier"], "Identifier"):
-            yield f"{parameter.key}:identifier", code, system
+    yield from _identifier_rows(parameter.key, value)
+
+
+def _identifier_rows(key: str, reference: Any) -> Iterator[tuple[str, str, str]]:
+    if type(reference) is dict and "identifier" in reference and type(reference["identifier"]) is dict:
+        for code, system in tokens(reference["identifier"], "Identifier"):
+            yield f"{key}:identifier", code, system
 
 
 def _index_truth(rows: IndexRows, parameter: Parameter, tree: Json) -> None:

@@ -1,17 +1,16 @@
-"""Interactions with one resource: create, read, update, delete, history, and their conditional forms.
+"""Interactions with one resource: create, read, update, patch, delete, and their conditional forms.
 
 Functions that change something run in the writer thread, inside its transaction.
 Source: HL7 FHIR R4, RESTful API, http://hl7.org/fhir/R4/http.html.
 """
 
-import re
 import uuid
 from dataclasses import dataclass
-from email.utils import format_datetime
 
-from pulseweir.clock import from_microseconds
 from pulseweir.fhir_store.json_text import check_depth, split_resource
 from pulseweir.fhir_store.outcomes import Json, Refusal
+from pulseweir.fhir_store.patching import Patch, patch_text
+from pulseweir.fhir_store.preconditions import check_if_match, check_if_none_match
 from pulseweir.fhir_store.query import Pairs
 from pulseweir.fhir_store.searching import find_matches
 from pulseweir.fhir_store.session import Stored, WriteSession, find_current, find_versions
@@ -19,7 +18,7 @@ from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import ReadSession
 from pulseweir.fhir_store.validation import check_resource, is_resource_id
 
-_ETAG = re.compile(r'(?:W/)?"([^"]{1,64})"|([A-Za-z0-9\-.]{1,64})')
+_SEVERAL = "Several resources match the condition; make it narrower."
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +62,20 @@ def check_incoming(tree: Json, text: bytes, wanted_type: str | None, settings: F
     return Incoming(resource_type, tree.get("id"), tree, text)
 
 
-def create(session: WriteSession, incoming: Incoming, condition: Pairs | None, settings: FhirStoreSettings) -> Written:
-    """Store a new resource under an id of the server's, unless `condition` finds that it is there already.
+def create(
+    session: WriteSession, incoming: Incoming, match: Stored | None = None, new_id: str | None = None
+) -> Written:
+    """Store a new resource under an id of the server's, unless a condition found that it is there already.
 
-    Raises:
-        Refusal: 412 when several resources match the condition.
+    Args:
+        session: The write transaction.
+        incoming: What to store.
+        match: What the condition found.
+        new_id: The id, made by chance; None to make it here.
     """
-    if condition is not None:
-        matches = find_matches(session, incoming.resource_type, condition, settings)
-        if len(matches) > 1:
-            raise _several()
-        if matches:
-            return Written(200, matches[0])
-    return Written(201, _insert(session, incoming, str(uuid.uuid4())))
+    if match is not None:
+        return Written(200, match)
+    return Written(201, _insert(session, incoming, new_id or str(uuid.uuid4())))
 
 
 def update(
@@ -92,6 +92,7 @@ def update(
         raise Refusal(400, "invalid", "The body must carry the id of the URL.", path)
     current = session.find(incoming.resource_type, resource_id)
     check_if_match(current, if_match)
+    check_if_none_match(current, if_none_match)
     if current is None:
         return Written(201, _insert(session, incoming, resource_id))
     if if_none_match == "*" and not current.deleted:
@@ -107,42 +108,121 @@ def update(
 def conditional_update(
     session: WriteSession,
     incoming: Incoming,
-    condition: Pairs,
-    if_match: str | None,
-    settings: FhirStoreSettings,
+    match: Stored | None,
+    *,
+    new_id: str | None = None,
+    if_match: str | None = None,
+    if_none_match: str | None = None,
 ) -> Written:
-    """Update the one resource that matches, or create it.
+    """Update the one resource that matched, or create it; see `create` for `new_id`.
 
     Raises:
-        Refusal: 412 when several match, 400 when the body's id is not that of the match, 409 when the body's id
-            belongs to a resource that does not match.
+        Refusal: 400 when the body's id is not that of the match, 409 when it belongs to a resource that does not
+            match, 412 when a precondition does not hold.
     """
-    matches = find_matches(session, incoming.resource_type, condition, settings)
-    if len(matches) > 1:
-        raise _several()
-    if matches:
-        found = matches[0].resource_id
+    own = f"{incoming.resource_type}.id"
+    if match is not None:
+        found = match.resource_id
         if incoming.resource_id not in (None, found):
-            raise Refusal(400, "invalid", "The body carries another id than the match.", f"{incoming.resource_type}.id")
+            raise Refusal(400, "invalid", "The body carries another id than the match.", own)
         named = Incoming(incoming.resource_type, found, incoming.tree, incoming.text)
-        return update(session, named, found, if_match)
+        return update(session, named, found, if_match, if_none_match)
     check_if_match(None, if_match)
     if incoming.resource_id is None:
-        return Written(201, _insert(session, incoming, str(uuid.uuid4())))
+        return create(session, incoming, None, new_id)
     current = session.find(incoming.resource_type, incoming.resource_id)
     if current is not None and not current.deleted:
-        text = "Nothing matches, but the body's id belongs to another resource."
-        raise Refusal(409, "conflict", text, f"{incoming.resource_type}.id")
+        raise Refusal(409, "conflict", "Nothing matches, but the body's id belongs to another resource.", own)
     return update(session, incoming, incoming.resource_id, None)
 
 
+def patch(
+    session: WriteSession, name: tuple[str, str], change: Patch, if_match: str | None, settings: FhirStoreSettings
+) -> Written:
+    """Change parts of a resource; a patch that changes nothing keeps the version.
+
+    What the client says about meta.versionId and meta.lastUpdated is passed over, as in an update.
+
+    Args:
+        session: The write transaction.
+        name: Type and id of the resource.
+        change: What to change.
+        if_match: The version the client wants to change; None for whichever is held.
+        settings: How closely the outcome is checked.
+
+    Raises:
+        Refusal: 404 or 410 when there is none, 412 when `if_match` names another version, 422 when the patch cannot
+            be done, makes another resource of it or an invalid one.
+    """
+    resource_type, resource_id = name
+    current = session.find(resource_type, resource_id)
+    check_if_match(current, if_match)
+    if current is None:
+        raise _not_found(resource_type, resource_id)
+    if current.deleted:
+        raise _gone(current)
+    document = patch_text(current.text(), resource_type, change)
+    for member, held in (("resourceType", resource_type), ("id", resource_id)):
+        if document.tree.get(member) != held:
+            text = f"A patch leaves {member} as it is; create another resource instead."
+            raise Refusal(422, "business-rule", text, f"{resource_type}.{member}")
+    return update(session, check_incoming(document.tree, document.text, resource_type, settings), resource_id, None)
+
+
 def delete(session: WriteSession, resource_type: str, resource_id: str, if_match: str | None) -> Written:
-    """Mark a resource as gone; deleting nothing is a success."""
+    """Mark a resource as gone; deleting nothing is a success.
+
+    Raises:
+        Refusal: 412 when `if_match` names another version.
+    """
     current = session.find(resource_type, resource_id)
     check_if_match(current, if_match)
     if current is None or current.deleted:
         return Written(204, None)
     return Written(204, session.delete(current))
+
+
+def delete_matches(session: WriteSession, matches: list[Stored], if_match: str | None) -> list[Written]:
+    """Delete what a condition found: all of it or, when one of them may not be deleted, nothing.
+
+    Raises:
+        Refusal: 412 when `if_match` names another version than one that matched.
+    """
+    for match in matches:
+        check_if_match(match, if_match)
+        session.access.check_delete(match)
+    if not matches:
+        check_if_match(None, if_match)
+    return [Written(204, session.delete(match)) for match in matches]
+
+
+def find_one(session: WriteSession, resource_type: str, condition: Pairs, settings: FhirStoreSettings) -> Stored | None:
+    """The one resource that matches a condition, None when there is none.
+
+    Raises:
+        Refusal: 412 when several match or there are no criteria, 400 when one is unknown.
+    """
+    return next(iter(find_some(session, resource_type, condition, settings)), None)
+
+
+def find_some(
+    session: WriteSession, resource_type: str, condition: Pairs, settings: FhirStoreSettings, limit: int = 1
+) -> list[Stored]:
+    """What matches a condition, at most `limit` resources.
+
+    Raises:
+        Refusal: 412 when more match or there are no criteria, 400 when one is unknown.
+    """
+    matches = find_matches(session, resource_type, condition, settings, limit=limit + 1)
+    if len(matches) > limit:
+        text = f"More than {limit} match the condition; make it narrower." if limit > 1 else _SEVERAL
+        raise Refusal(412, "multiple-matches", text)
+    return matches
+
+
+def nothing_to_patch() -> Refusal:
+    """404 for a conditional patch that finds nothing."""
+    return Refusal(404, "not-found", "Nothing matches the criteria, so there is nothing to patch.")
 
 
 def read(session: ReadSession | WriteSession, resource_type: str, resource_id: str) -> Stored:
@@ -177,42 +257,6 @@ def read_version(session: ReadSession | WriteSession, resource_type: str, resour
     return found
 
 
-def history(session: ReadSession, resource_type: str, resource_id: str) -> list[Stored]:
-    """All versions, newest first.
-
-    Raises:
-        Refusal: 404 when the id was never used.
-    """
-    current = find_current(session.connection, session.terms, resource_type, resource_id)
-    versions = [] if current is None else [current, *find_versions(session.connection, current)]
-    shown = session.access.show(versions)
-    if not shown:
-        raise _not_found(resource_type, resource_id)
-    return shown
-
-
-def check_if_match(current: Stored | None, if_match: str | None) -> None:
-    """Nothing, if the precondition holds.
-
-    Raises:
-        Refusal: 412 when it does not, 400 when it is no entity tag.
-    """
-    if if_match is None:
-        return
-    match = _ETAG.fullmatch(if_match.strip())
-    if match is None:
-        raise Refusal(400, "invalid", 'If-Match must be one entity tag, such as W/"3".')
-    wanted = match[1] or match[2]
-    if current is None or current.deleted or str(current.version) != wanted:
-        held = "nothing" if current is None or current.deleted else f"version {current.version}"
-        raise Refusal(412, "conflict", f"If-Match names another version than the one held ({held}); read it again.")
-
-
-def last_modified(stored: Stored) -> str:
-    """The HTTP date of a version."""
-    return format_datetime(from_microseconds(stored.updated), usegmt=True)
-
-
 def _insert(session: WriteSession, incoming: Incoming, resource_id: str) -> Stored:
     if not is_resource_id(resource_id):
         raise Refusal(
@@ -221,13 +265,8 @@ def _insert(session: WriteSession, incoming: Incoming, resource_id: str) -> Stor
     return session.insert(incoming.resource_type, resource_id, incoming.tree, split_resource(incoming.text))
 
 
-def _several() -> Refusal:
-    return Refusal(412, "multiple-matches", "Several resources match the condition; make it narrower.")
-
-
 def _not_found(resource_type: str, resource_id: str) -> Refusal:
-    shown = f" {resource_type}/{resource_id}" if is_resource_id(resource_id) else ""
-    return Refusal(404, "not-found", f"There is no{shown} (in that version).")
+    return Refusal(404, "not-found", f"There is no {resource_type}/{resource_id} (in that version).")
 
 
 def _gone(stored: Stored) -> Refusal:

@@ -84,6 +84,11 @@ def operation_outcome(issues: list[Issue]) -> Json:
     return {"resourceType": "OperationOutcome", "issue": [issue.to_json() for issue in issues]}
 
 
+def done_outcome(text: str) -> Json:
+    """The OperationOutcome of something that went well."""
+    return operation_outcome([Issue("informational", text, severity="information")])
+
+
 def refusal_answer(refusal: Refusal) -> Answer:
     """The HTTP answer that carries a refusal."""
     return Answer(refusal.status, msgspec.json.encode(refusal.outcome()), dict(refusal.headers))

@@ -3,152 +3,275 @@
 Source: HL7 FHIR R4, search, http://hl7.org/fhir/R4/search.html.
 """
 
-import base64
-import binascii
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
 
-import msgspec
-
+from pulseweir.fhir_store.definitions.tables import compartments
 from pulseweir.fhir_store.outcomes import Issue, Refusal
-from pulseweir.fhir_store.parameters import RESOURCE_TYPES, Parameter, parameters_of
+from pulseweir.fhir_store.paging import PAGE_PARAMETER, decode_page, encode_page, search_digest
+from pulseweir.fhir_store.parameters import RESOURCE_TYPES, Parameter, compartment_parameters, parameters_of
+from pulseweir.fhir_store.search_request import (
+    ID,
+    LAST_UPDATED,
+    Chain,
+    Condition,
+    Criterion,
+    Include,
+    Pairs,
+    Reverse,
+    SearchRequest,
+    split_escaped,
+)
 from pulseweir.fhir_store.settings import FhirStoreSettings
 
-Pairs = Sequence[tuple[str, str]]
-PAGE_PARAMETER = "_page"
-ID = Parameter("_id", "id")
-LAST_UPDATED = Parameter("_lastUpdated", "updated")
-_CONTROL = frozenset(
-    {"_count", "_sort", "_summary", "_total", "_include", "_revinclude", "_format", "_pretty", PAGE_PARAMETER}
+__all__ = [
+    "ID",
+    "LAST_UPDATED",
+    "PAGE_PARAMETER",
+    "Criterion",
+    "Pairs",
+    "SearchRequest",
+    "decode_page",
+    "encode_page",
+    "read_condition",
+    "read_search",
+]
+
+_PRESENTATION = frozenset(
+    {"_count", "_summary", "_elements", "_total", "_include", "_revinclude", "_format", "_pretty", "_contained"}
 )
+_CONTROL = _PRESENTATION | {"_sort", "_type", PAGE_PARAMETER}
+_REFUSED = frozenset({"_list", "_filter", "_query", "_text", "_content", "_containedType"})
 _MODIFIERS = {
-    "token": frozenset({"", "missing", "not"}),
-    "reference": frozenset({"", "missing", *RESOURCE_TYPES}),
+    "token": frozenset({"", "missing", "not", "text"}),
+    "reference": frozenset({"", "missing", "identifier", *RESOURCE_TYPES}),
     "string": frozenset({"", "missing", "exact", "contains"}),
-    "uri": frozenset({"", "missing"}),
+    "uri": frozenset({"", "missing", "above", "below"}),
     "date": frozenset({"", "missing"}),
     "number": frozenset({"", "missing"}),
     "quantity": frozenset({"", "missing"}),
     "composite": frozenset({""}),
-    "id": frozenset({""}),
+    "id": frozenset({"", "not"}),
     "updated": frozenset({""}),
 }
+_LONGEST_CHAIN = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Criterion:
-    """One parameter of a search: any of its values must match.
+def read_search(  # noqa: PLR0913 - what a search depends on
+    resource_type: str,
+    pairs: Pairs,
+    *,
+    strict: bool,
+    settings: FhirStoreSettings,
+    base_url: str = "",
+    now: int = 0,
+    compartment: tuple[str, str | None] | None = None,
+    path: str | None = None,
+    bounds: Pairs = (),
+) -> SearchRequest:
+    """Read the query of a search.
 
-    Attributes:
-        parameter: What is asked.
-        modifier: Without its colon; "" for none.
-        values: Alternatives, escapes still inside.
-    """
-
-    parameter: Parameter
-    modifier: str
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Include:
-    """A ``_include`` or ``_revinclude``: source type, its reference parameter, target type or None."""
-
-    source: str
-    parameter: Parameter
-    target: str | None
-
-
-@dataclass(slots=True)
-class SearchRequest:
-    """A search, read and checked.
-
-    Attributes:
-        resource_type: What is searched.
-        criteria: All must match.
-        sort: (parameter, descending), most significant first.
-        count: Matches on a page; 0 for the total alone.
-        wants_total: Whether the exact total is asked for.
-        after: Sort keys of the last match of the page before; None for the first page.
-        includes: References to follow from the matches.
-        reverse_includes: References to follow to the matches.
-        within: Ways in which a match is within the caller's rights, each with all of its criteria; None without
-            bounds.
-        applied: The pairs that were used, for the links.
-        notes: What was ignored.
-    """
-
-    resource_type: str
-    criteria: list[Criterion] = field(default_factory=list)
-    sort: list[tuple[Parameter, bool]] = field(default_factory=list)
-    count: int = 0
-    wants_total: bool = False
-    after: list[Any] | None = None
-    includes: list[Include] = field(default_factory=list)
-    reverse_includes: list[Include] = field(default_factory=list)
-    within: list[list[Criterion]] | None = None
-    applied: list[tuple[str, str]] = field(default_factory=list)
-    notes: list[Issue] = field(default_factory=list)
-
-
-def read_search(resource_type: str, pairs: Pairs, *, strict: bool, settings: FhirStoreSettings) -> SearchRequest:
-    """Read the query of a search on one type.
+    Args:
+        resource_type: What is searched; "" for every type, or those that `_type` names.
+        pairs: Names and values, decoded.
+        strict: Whether an unknown parameter is refused.
+        settings: Sizes of pages.
+        base_url: See `SearchRequest`.
+        now: See `SearchRequest`.
+        compartment: See `SearchRequest`.
+        path: Path of the search below the base URL; the type when not given.
+        bounds: Further parameters of an operation; they belong to its links, their meaning is its own.
 
     Raises:
         Refusal: 400 for a value that makes no sense, an unknown modifier, or (strict) an unknown parameter.
     """
-    request = SearchRequest(resource_type, count=settings.page_resources)
-    for name, text in pairs:
-        if name in _CONTROL or name.partition(":")[0] in {"_include", "_revinclude"}:
-            _read_control(request, name, text, settings)
-        elif not _read_criterion(request, name, text):
-            note = f"{resource_type} has no search parameter `{_shown(name)}`"
-            if strict:
-                raise Refusal(400, "not-supported", f"{note}; see /metadata, or ask for Prefer: handling=lenient.")
-            request.notes.append(Issue("not-supported", f"{note}; it was ignored.", severity="warning"))
-            continue
-        request.applied.append((name, text))
+    request = SearchRequest(resource_type, path if path is not None else resource_type, base_url, now)
+    request.count, request.compartment = settings.page_resources, compartment
+    if compartment is not None:
+        _check_compartment(compartment[0], resource_type)
+    if not resource_type:
+        types = _types(pairs, compartment)
+        request.parts = [SearchRequest(each, base_url=base_url, now=now, compartment=compartment) for each in types]
+    request.applied.extend(bounds)
+    page = _read_pairs(request, pairs, settings, strict=strict)
+    if request.summary == "text" and (request.includes or request.reverse_includes):
+        raise Refusal(400, "not-supported", "_summary=text cannot be mixed with _include or _revinclude.")
+    searched = (pair for pair in request.applied if pair[0].partition(":")[0] not in _PRESENTATION)
+    request.digest = search_digest(request.path, (pair for pair in searched if pair[0] != PAGE_PARAMETER))
+    if page is not None:
+        request.after = decode_page(page, request.digest)
     return request
 
 
+def _read_pairs(request: SearchRequest, pairs: Pairs, settings: FhirStoreSettings, *, strict: bool) -> str | None:
+    """Take in every parameter; returns the token of the page asked for, None for the first."""
+    page = None
+    for name, text in pairs:
+        base = name.partition(":")[0]
+        if base in _REFUSED or (base == "_type" and request.resource_type):
+            raise Refusal(400, "not-supported", f"This server does not support {base}; leave it out.")
+        if name == PAGE_PARAMETER:
+            page = text
+        elif base in _CONTROL:
+            _read_control(request, name, text, settings)
+        elif text and not _read_criterion(request, name, text):
+            _unknown(request, name, strict=strict)
+            continue
+        request.applied.append((name, text))
+    return page
+
+
+def _unknown(request: SearchRequest, name: str, *, strict: bool) -> None:
+    note = f"{request.resource_type or 'A search of several types'} has no search parameter `{_shown(name)}`"
+    if strict:
+        raise Refusal(400, "not-supported", f"{note}; see /metadata, or ask for Prefer: handling=lenient.")
+    request.notes.append(Issue("not-supported", f"{note}; it was ignored.", severity="warning"))
+
+
 def _shown(name: str) -> str:
-    return re.sub(r"[^\w:.\-]", "?", name[:64])
+    return re.sub(r"[^\w:.\-*]", "?", name[:64])
+
+
+def _types(pairs: Pairs, compartment: tuple[str, str | None] | None) -> tuple[str, ...]:
+    """The types that a search of several is for."""
+    named = [text.split(",") for name, text in pairs if name == "_type"]
+    if len(named) > 1:
+        raise Refusal(400, "invalid", "_type may be given once; join types by commas.")
+    for each in named[0] if named else ():
+        if each not in RESOURCE_TYPES:
+            raise Refusal(400, "not-supported", f"_type names `{_shown(each)}`, which this server does not hold.")
+    wanted = tuple(dict.fromkeys(named[0])) if named else RESOURCE_TYPES
+    if compartment is None:
+        return wanted
+    inside = compartment[0]
+    return tuple(each for each in wanted if each == inside or compartment_parameters(inside, each))
+
+
+def _check_compartment(owner: str, resource_type: str) -> None:
+    if owner not in compartments():
+        raise Refusal(404, "not-supported", f"No compartment belongs to a {_shown(owner)}.")
+    if resource_type not in {"", owner} and not compartment_parameters(owner, resource_type):
+        raise Refusal(404, "not-supported", f"The compartment of a {owner} holds no {_shown(resource_type)}.")
+
+
+def parameter_named(resource_type: str, name: str) -> Parameter | None:
+    """A search parameter that can be asked for, `_id` and `_lastUpdated` included."""
+    own = {"_id": ID, "_lastUpdated": LAST_UPDATED}.get(name)
+    found = own or parameters_of(resource_type).get(name)
+    return None if found is None or found.kind == "special" else found
 
 
 def _read_criterion(request: SearchRequest, name: str, text: str) -> bool:
-    base, _, modifier = name.partition(":")
-    parameter = {"_id": ID, "_lastUpdated": LAST_UPDATED}.get(base) or parameters_of(request.resource_type).get(base)
-    if parameter is None or parameter.kind == "special":
+    if not request.parts:
+        condition = read_condition(request.resource_type, name, text)
+        request.criteria.extend([condition] if condition else [])
+        return condition is not None
+    found = [(part, read_condition(part.resource_type, name, text)) for part in request.parts]
+    if not all(condition for _, condition in found):
         return False
-    if modifier not in _MODIFIERS[parameter.kind]:
+    for part, condition in found:
+        part.criteria.extend([condition] if condition else [])
+    return True
+
+
+def read_condition(resource_type: str, name: str, text: str, links: int = 0) -> Condition | None:
+    """What one parameter of a search asks, chains and ``_has`` included; None for a parameter that is not known.
+
+    Raises:
+        Refusal: 400 for a modifier or a chain that cannot be followed.
+    """
+    if links > _LONGEST_CHAIN:
+        raise Refusal(400, "too-costly", "The search leads through too many types; shorten the chain.")
+    if name.startswith("_has:"):
+        return _read_reverse(resource_type, name, text, links)
+    head, dot, rest = name.partition(".")
+    base, colon, modifier = head.partition(":")
+    parameter = parameter_named(resource_type, base)
+    if parameter is None:
+        return None
+    if dot:
+        return _read_chain(parameter, modifier, rest, text, links)
+    if modifier not in _MODIFIERS[parameter.kind] or (colon and not modifier):
         shown = _shown(modifier)
         raise Refusal(400, "not-supported", f"Unsupported modifier `{shown}` on search parameter {base}.")
-    if text:
-        request.criteria.append(Criterion(parameter, modifier, tuple(split_escaped(text, ","))))
-    return True
+    if modifier == "missing" and text not in {"true", "false"}:
+        raise Refusal(400, "invalid", f"{base}:missing must be true or false.")
+    return Criterion(parameter, modifier, tuple(split_escaped(text, ",")))
+
+
+def _read_chain(parameter: Parameter, wanted: str, rest: str, text: str, links: int) -> Chain | None:
+    if parameter.kind != "reference":
+        raise Refusal(400, "not-supported", f"{parameter.name} is no reference; nothing can be chained to it.")
+    possible = targets_of(parameter)
+    if wanted and wanted not in possible:
+        raise Refusal(
+            400,
+            "not-supported",
+            f"Unsupported modifier `{_shown(wanted)}` on search parameter "
+            f"{parameter.name}: it leads to {', '.join(possible)}.",
+        )
+    found = []
+    for each in (wanted,) if wanted else possible:
+        condition = read_condition(each, rest, text, links + 1)
+        found.extend([(each, condition)] if condition else [])
+    return Chain(parameter, tuple(found)) if found else None
+
+
+def _read_reverse(resource_type: str, name: str, text: str, links: int) -> Reverse | None:
+    _, source, by, rest = [*name.split(":", 3), "", "", ""][:4]
+    parameter = parameters_of(source).get(by) if source in RESOURCE_TYPES else None
+    if parameter is None or parameter.kind != "reference" or not rest:
+        text = "_has names a type, its reference parameter and what to ask there: _has:Observation:patient:code."
+        raise Refusal(400, "not-supported", text)
+    if resource_type not in targets_of(parameter):
+        raise Refusal(400, "not-supported", f"{source}.{by} does not lead to {resource_type}; see /metadata.")
+    condition = read_condition(source, rest, text, links + 1)
+    return Reverse(source, parameter, condition) if condition else None
+
+
+@cache
+def targets_of(parameter: Parameter) -> tuple[str, ...]:
+    """The types held here that a reference parameter may lead to."""
+    named = (parameter.target,) if parameter.target else parameter.targets
+    return tuple(each for each in RESOURCE_TYPES if each in named or not named)
 
 
 def _read_control(request: SearchRequest, name: str, text: str, settings: FhirStoreSettings) -> None:
     match name.partition(":")[0]:
         case "_count":
-            request.count = min(_whole_number(text), settings.maximum_page_resources)
-            request.wants_total |= request.count == 0
-        case "_summary" if text == "count":
-            request.count, request.wants_total = 0, True
-        case "_summary" if text != "false":
-            request.notes.append(Issue("not-supported", "Only _summary=count is supported.", severity="warning"))
+            request.count = min(_whole_number(text), request.count and settings.maximum_page_resources)
+        case "_summary":
+            _read_summary(request, text)
+        case "_elements":
+            request.elements += tuple(filter(None, map(str.strip, text.split(","))))
         case "_total":
-            request.wants_total |= text in {"accurate", "estimate"}
+            _read_total(request, text)
         case "_sort":
-            request.sort.extend(_read_sort(request.resource_type, text))
+            request.sort.extend(_read_sort(request, text))
         case "_include":
-            request.includes.append(_read_include(text))
+            request.includes.extend(_read_include(request, name, text))
         case "_revinclude":
-            request.reverse_includes.append(_read_include(text))
-        case "_page":
-            request.after = decode_page(text)
+            request.reverse_includes.extend(_read_reverse_include(request, name, text))
+        case "_contained":
+            if text != "false":
+                raise Refusal(
+                    400, "not-supported", "This server searches no contained resources; leave _contained out."
+                )
+
+
+def _read_summary(request: SearchRequest, text: str) -> None:
+    if text == "count":
+        request.count = 0
+    elif text in {"true", "text", "data"}:
+        request.summary = text
+    elif text != "false":
+        raise Refusal(400, "invalid", "_summary is true, text, data, count or false.")
+
+
+def _read_total(request: SearchRequest, text: str) -> None:
+    if text not in {"none", "estimate", "accurate"}:
+        raise Refusal(400, "invalid", "_total is none, estimate or accurate.")
+    request.wants_total, request.hides_total = text != "none", text == "none"
 
 
 def _whole_number(text: str) -> int:
@@ -157,64 +280,61 @@ def _whole_number(text: str) -> int:
     return int(text)
 
 
-def _read_sort(resource_type: str, text: str) -> list[tuple[Parameter, bool]]:
+def _read_sort(request: SearchRequest, text: str) -> list[tuple[Parameter, bool]]:
     keys = []
-    for part in text.split(","):
+    for part in filter(None, (each.strip() for each in text.split(","))):
         name = part.removeprefix("-")
-        parameter = {"_id": ID, "_lastUpdated": LAST_UPDATED}.get(name) or parameters_of(resource_type).get(name)
-        if parameter is None:
-            raise Refusal(400, "not-supported", f"{resource_type} cannot be sorted by `{_shown(name)}`.")
+        several = {"_id": ID, "_lastUpdated": LAST_UPDATED}.get(name)
+        parameter = several if request.parts else parameter_named(request.resource_type, name)
+        if parameter is None or parameter.kind == "composite":
+            shown = request.resource_type or "A search of several types"
+            raise Refusal(400, "not-supported", f"{shown} cannot be sorted by `{_shown(name)}`.")
         keys.append((parameter, part.startswith("-")))
     return keys
 
 
-def _read_include(text: str) -> Include:
-    source, name, target = [*text.split(":"), "", ""][:3]
-    parameter = parameters_of(source).get(name) if source in RESOURCE_TYPES else None
-    if parameter is None or parameter.kind != "reference":
-        raise Refusal(400, "not-supported", f"`{_shown(text)}` is no reference parameter, such as Observation:subject.")
-    return Include(source, parameter, target or parameter.target)
+def _iterates(name: str) -> bool:
+    modifier = name.partition(":")[2]
+    if modifier not in {"", "iterate", "recurse"}:
+        shown = _shown(modifier)
+        raise Refusal(400, "not-supported", f"Unsupported modifier `{shown}` on {name.partition(':')[0]}.")
+    return bool(modifier)
 
 
-def split_escaped(text: str, separator: str) -> list[str]:
-    r"""Cut at a separator that no backslash escapes; escapes stay.
-
-    >>> split_escaped(r"a\\,b,c", ",")
-    ['a\\\\', 'b', 'c']
-    """
-    if "\\" not in text:
-        return text.split(separator)
-    parts, current, escaped = [], "", False
-    for letter in text:
-        if letter == separator and not escaped:
-            parts.append(current)
-            current = ""
-            continue
-        current += letter
-        escaped = letter == "\\" and not escaped
-    return [*parts, current]
+def _read_include(request: SearchRequest, name: str, text: str) -> list[Include]:
+    iterates = _iterates(name)
+    sources = request.types
+    if text == "*":
+        pairs = [(source, parameter) for source in sources for parameter in _references(source)]
+        return [Include(source, parameter, parameter.target, iterates) for source, parameter in pairs]
+    source, by, target = _parts(text)
+    named = _references(source) if by == "*" else [each for each in _references(source) if each.name == by]
+    if not named or (target and target not in RESOURCE_TYPES):
+        raise _no_reference(text)
+    return [Include(source, parameter, target or parameter.target, iterates) for parameter in named]
 
 
-def unescape(text: str) -> str:
-    r"""A search value without its escapes (``\,`` ``\|`` ``\$`` ``\\``)."""
-    return re.sub(r"\\([,|$\\])", r"\1", text) if "\\" in text else text
+def _read_reverse_include(request: SearchRequest, name: str, text: str) -> list[Include]:
+    if text != "*":
+        return _read_include(request, name, text)
+    return [
+        Include(source, parameter, None, _iterates(name))
+        for source in RESOURCE_TYPES
+        for parameter in _references(source)
+        if parameter.target is None and set(targets_of(parameter)) & set(request.types)
+    ]
 
 
-def encode_page(keys: list[Any]) -> str:
-    """The text of a page token that holds the sort keys of a page's last match."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(keys)).decode().rstrip("=")
+def _parts(text: str) -> tuple[str, str, str]:
+    source, by, target, more = [*text.split(":", 3), "", "", ""][:4]
+    if more or source not in RESOURCE_TYPES:
+        raise _no_reference(text)
+    return source, by, target
 
 
-def decode_page(text: str) -> list[Any]:
-    """The sort keys of a page token.
+def _references(resource_type: str) -> list[Parameter]:
+    return [parameter for parameter in parameters_of(resource_type).values() if parameter.kind == "reference"]
 
-    Raises:
-        Refusal: 400 when it is none of ours.
-    """
-    try:
-        keys = msgspec.json.decode(base64.b64decode(text + "=" * (-len(text) % 4), b"-_"))
-    except (binascii.Error, msgspec.DecodeError, ValueError):
-        keys = None
-    if not isinstance(keys, list) or not all(type(key) in (int, float, str) for key in keys):
-        raise Refusal(400, "invalid", "The page token is not one this server made; start the search again.")
-    return keys
+
+def _no_reference(text: str) -> Refusal:
+    return Refusal(400, "not-supported", f"`{_shown(text)}` is no reference parameter, such as Observation:subject.")

@@ -1,14 +1,14 @@
 """Which interaction a request means, and its answer in HTTP's words."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.datastructures import Headers
 
-from pulseweir.clock import to_text
-from pulseweir.fhir_store.bundles import BundleRun, read_bundle
+from pulseweir.fhir_store.bundle_entries import read_bundle
+from pulseweir.fhir_store.bundles import BundleRun
+from pulseweir.fhir_store.calls import Call, Reading
 from pulseweir.fhir_store.capability import capability_statement
 from pulseweir.fhir_store.interactions import (
     Incoming,
@@ -17,55 +17,28 @@ from pulseweir.fhir_store.interactions import (
     conditional_update,
     create,
     delete,
-    history,
-    last_modified,
-    read,
-    read_version,
+    delete_matches,
+    find_one,
+    find_some,
+    nothing_to_patch,
+    patch,
     update,
 )
 from pulseweir.fhir_store.json_text import parse_object
-from pulseweir.fhir_store.outcomes import Answer, Json, Refusal, operation_outcome
-from pulseweir.fhir_store.query import Pairs, read_search
+from pulseweir.fhir_store.operations import operation_methods
+from pulseweir.fhir_store.outcomes import Answer, Refusal, done_outcome
+from pulseweir.fhir_store.parameters import RESOURCE_TYPES
+from pulseweir.fhir_store.patching import PATCH_TYPES, Patch, read_patch
+from pulseweir.fhir_store.preconditions import last_modified
+from pulseweir.fhir_store.query import Pairs
+from pulseweir.fhir_store.reading import answer_reading, no_such_path, read_answer
 from pulseweir.fhir_store.references import check_references
-from pulseweir.fhir_store.searching import run_search, searchset
 from pulseweir.fhir_store.security.access import current_access
 from pulseweir.fhir_store.security.limits import check_search_cost
 from pulseweir.fhir_store.security.rights import check_rights
-from pulseweir.fhir_store.session import Stored, WriteSession
+from pulseweir.fhir_store.session import WriteSession
 from pulseweir.fhir_store.storage import FhirStore
-from pulseweir.fhir_store.validation import check_type
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request.
-
-    Attributes:
-        method: HTTP method; HEAD has become GET.
-        segments: Path below the base URL, decoded.
-        query: Query parameters, those of a search form included.
-        headers: As sent.
-        body: As sent.
-        base_url: Absolute FHIR base URL for links.
-        security: What the CapabilityStatement says about who may come in; only of a call for that.
-    """
-
-    method: str
-    segments: list[str]
-    query: Pairs
-    headers: Headers
-    body: bytes
-    base_url: str
-    security: Json = field(default_factory=dict)
-
-    def preference(self, name: str) -> str | None:
-        """The value of one `Prefer` preference."""
-        for part in self.headers.get("prefer", "").replace(";", ",").split(","):
-            key, _, value = part.strip().partition("=")
-            if key == name:
-                return value.strip('"')
-        return None
-
+from pulseweir.fhir_store.validation import check_id, check_type
 
 Answerer = Callable[[FhirStore, Call], Awaitable[Answer]]
 
@@ -77,41 +50,41 @@ async def answer_call(store: FhirStore, call: Call) -> Answer:
         Refusal: It cannot be done; the status says why.
         RetryLater: The store could not write.
     """
-    segments = call.segments
     is_conditional = "if-none-exist" in call.headers
-    check_rights(current_access().caller, call.method, segments, call.query, is_conditional=is_conditional)
+    check_rights(current_access().caller, call.method, call.segments, call.query, is_conditional=is_conditional)
     check_search_cost(call.query, store.settings.limits)
-    if not segments:
-        return await _only(call, {"POST": _bundle})(store, call)
-    if segments == ["metadata"]:
-        return await _only(call, {"GET": _metadata})(store, call)
-    check_type(segments[0])
-    if segments[-1].startswith("$"):
-        raise Refusal(404, "not-supported", "This server has no such operation; see /metadata.")
-    return await _only(call, _routes(segments))(store, call)
-
-
-def _routes(segments: list[str]) -> dict[str, Answerer]:
-    match segments[1:]:
-        case []:
-            return {"GET": _search, "POST": _create, "PUT": _conditional_update}
-        case ["_search"]:
-            return {"POST": _search, "GET": _search}
-        case [_]:
-            return {"GET": _read, "PUT": _update, "DELETE": _delete}
-        case [_, "_history"]:
-            return {"GET": _history}
-        case [_, "_history", _]:
-            return {"GET": _read_version}
-    raise Refusal(404, "not-supported", "There is nothing at that path; see /metadata.")
-
-
-def _only(call: Call, routes: dict[str, Answerer]) -> Answerer:
+    routes = _routes_at(call.segments)
     if call.method not in routes:
-        allowed = ", ".join(sorted(routes))
+        allowed = ", ".join(sorted({*routes, *({"HEAD"} if "GET" in routes else ())}))
         text = f"{call.method} is not supported here; {allowed} is."
         raise Refusal(405, "not-supported", text, headers={"allow": allowed})
-    return routes[call.method]
+    return await routes[call.method](store, call)
+
+
+def _routes_at(segments: list[str]) -> dict[str, Answerer]:
+    if any(segment.startswith("$") for segment in segments):
+        return dict.fromkeys(operation_methods(segments), _operate)
+    shape = "/".join(_shape(segments))
+    if shape not in ROUTES:
+        raise no_such_path()
+    return ROUTES[shape]
+
+
+def _shape(segments: list[str]) -> Iterator[str]:
+    """A path with its types, ids and versions by those names."""
+    for place, segment in enumerate(segments):
+        if segment.startswith("_") or segments == ["metadata"]:
+            yield segment
+        elif place == 0:
+            check_type(segment)
+            yield "type"
+        elif place == 1:
+            check_id(segment)
+            yield "id"
+        elif place == 2 and (segment == "*" or segment in RESOURCE_TYPES):
+            yield "type"
+        else:
+            yield "version" if place == 3 else "?"
 
 
 async def _metadata(store: FhirStore, call: Call) -> Answer:
@@ -119,24 +92,53 @@ async def _metadata(store: FhirStore, call: Call) -> Answer:
 
 
 async def _bundle(store: FhirStore, call: Call) -> Answer:
-    representation = call.preference("return") == "representation"
     document = parse_object(call.body)
-    bundle = read_bundle(document, base_url=call.base_url, representation=representation, settings=store.settings)
+    wanted = call.wanted_return if call.preference("return") else None
+    bundle = read_bundle(document, base_url=call.base_url, wanted_return=wanted, settings=store.settings)
     return Answer(200, await store.write(lambda session: BundleRun(session, bundle, store.settings).run()))
 
 
-async def _search(store: FhirStore, call: Call) -> Answer:
-    strict = call.preference("handling") == "strict"
-    request = read_search(call.segments[0], call.query, strict=strict, settings=store.settings)
-    page = await store.query(lambda session: run_search(session, request))
-    return Answer(200, searchset(page, request, call.base_url))
+def _reading(store: FhirStore, call: Call) -> Reading:
+    headers = call.headers
+    return Reading(
+        call.segments,
+        call.query,
+        call.base_url,
+        store.now_microseconds(),
+        call.is_strict,
+        headers.get("if-none-match"),
+        headers.get("if-modified-since"),
+    )
+
+
+async def _look(store: FhirStore, call: Call) -> Answer:
+    reading = _reading(store, call)
+    return await store.query(lambda session: answer_reading(session, reading, store.settings))
+
+
+async def _operate(store: FhirStore, call: Call) -> Answer:
+    reading = _reading(store, call)
+    if call.method == "POST" and call.body.strip():
+        reading = replace(reading, document=parse_object(call.body))
+    return await store.query(lambda session: answer_reading(session, reading, store.settings))
+
+
+async def _read(store: FhirStore, call: Call) -> Answer:
+    reading = _reading(store, call)
+    resource_type, resource_id = call.segments
+    return store.read(lambda session: read_answer(session, reading, resource_type, resource_id))
 
 
 async def _create(store: FhirStore, call: Call) -> Answer:
     incoming = _incoming(store, call)
     condition = _create_condition(call)
-    written = await _store(store, incoming, lambda session: create(session, incoming, condition, store.settings))
-    return _written(call, written)
+
+    def work(session: WriteSession) -> Written:
+        if condition is None:
+            return create(session, incoming)
+        return create(session, incoming, find_one(session, incoming.resource_type, condition, store.settings))
+
+    return await _write(store, call, work)
 
 
 def _create_condition(call: Call) -> Pairs | None:
@@ -144,35 +146,24 @@ def _create_condition(call: Call) -> Pairs | None:
     if text is not None:
         return parse_qsl(text.partition("?")[2] or text, keep_blank_values=True)
     # Clients in use send POST Type?criteria and mean a conditional create: ignoring it would make duplicates.
-    return [pair for pair in call.query if pair[0] not in {"_format", "_pretty"}] or None
+    return call.criteria or None
 
 
 async def _update(store: FhirStore, call: Call) -> Answer:
     incoming = _incoming(store, call)
     conditions = call.headers.get("if-match"), call.headers.get("if-none-match")
-    written = await _store(store, incoming, lambda session: update(session, incoming, call.segments[1], *conditions))
-    return _written(call, written)
+    return await _write(store, call, lambda session: update(session, incoming, call.segments[1], *conditions))
 
 
 async def _conditional_update(store: FhirStore, call: Call) -> Answer:
     incoming = _incoming(store, call)
-    if_match = call.headers.get("if-match")
-    written = await _store(
-        store,
-        incoming,
-        lambda session: conditional_update(session, incoming, call.query, if_match, store.settings),
-    )
-    return _written(call, written)
+    if_match, if_none_match = call.headers.get("if-match"), call.headers.get("if-none-match")
 
+    def work(session: WriteSession) -> Written:
+        match = find_one(session, incoming.resource_type, call.criteria, store.settings)
+        return conditional_update(session, incoming, match, if_match=if_match, if_none_match=if_none_match)
 
-async def _store(store: FhirStore, incoming: Incoming, work: Callable[[WriteSession], Written]) -> Written:
-    def checked(session: WriteSession) -> Written:
-        written = work(session)
-        if store.settings.validation == "strict":
-            check_references(session, incoming.tree)
-        return written
-
-    return await store.write(checked)
+    return await _write(store, call, work)
 
 
 def _incoming(store: FhirStore, call: Call) -> Incoming:
@@ -180,31 +171,64 @@ def _incoming(store: FhirStore, call: Call) -> Incoming:
     return check_incoming(document.tree, document.text, call.segments[0], store.settings)
 
 
-async def _delete(store: FhirStore, call: Call) -> Answer:
+async def _patch(store: FhirStore, call: Call) -> Answer:
+    change = _read_patch(store, call)
+    resource_type, resource_id = call.segments
     if_match = call.headers.get("if-match")
-    written = await store.write(lambda session: delete(session, call.segments[0], call.segments[1], if_match))
-    return Answer(204, headers={"etag": written.stored.etag} if written.stored else {})
+    return await _write(
+        store, call, lambda session: patch(session, (resource_type, resource_id), change, if_match, store.settings)
+    )
 
 
-async def _read(store: FhirStore, call: Call) -> Answer:
-    return _found(call, store.read(lambda session: read(session, call.segments[0], call.segments[1])))
+async def _conditional_patch(store: FhirStore, call: Call) -> Answer:
+    change = _read_patch(store, call)
+    resource_type, if_match = call.segments[0], call.headers.get("if-match")
+
+    def work(session: WriteSession) -> Written:
+        match = find_one(session, resource_type, call.criteria, store.settings)
+        if match is None:
+            raise nothing_to_patch()
+        return patch(session, (resource_type, match.resource_id), change, if_match, store.settings)
+
+    return await _write(store, call, work)
 
 
-async def _read_version(store: FhirStore, call: Call) -> Answer:
-    resource_type, resource_id, _, version = call.segments
-    return _found(call, store.read(lambda session: read_version(session, resource_type, resource_id, version)))
+def _read_patch(store: FhirStore, call: Call) -> Patch:
+    try:
+        return read_patch(call.headers.get("content-type", ""), call.body, store.settings)
+    except Refusal as refusal:
+        if refusal.status == 415:
+            refusal.headers["accept-patch"] = ", ".join(PATCH_TYPES)
+        raise
 
 
-async def _history(store: FhirStore, call: Call) -> Answer:
-    versions = await store.query(lambda session: history(session, call.segments[0], call.segments[1]))
-    return Answer(200, _history_bundle(versions, call.base_url))
+async def _delete(store: FhirStore, call: Call) -> Answer:
+    resource_type, resource_id = call.segments
+    if_match = call.headers.get("if-match")
+    written = await store.write(lambda session: delete(session, resource_type, resource_id, if_match))
+    return _deleted(call, [written])
 
 
-def _found(call: Call, stored: Stored) -> Answer:
-    headers = {"etag": stored.etag, "last-modified": last_modified(stored)}
-    if stored.etag in call.headers.get("if-none-match", "").split(", "):
-        return Answer(304, headers=headers)
-    return Answer(200, stored.text(), headers)
+async def _conditional_delete(store: FhirStore, call: Call) -> Answer:
+    resource_type, if_match = call.segments[0], call.headers.get("if-match")
+    limit = store.settings.conditional_delete_resources
+
+    def work(session: WriteSession) -> list[Written]:
+        matches = find_some(session, resource_type, call.criteria, store.settings, limit)
+        return delete_matches(session, matches, if_match)
+
+    return _deleted(call, await store.write(work))
+
+
+async def _write(store: FhirStore, call: Call, work: Callable[[WriteSession], Written]) -> Answer:
+    def checked(session: WriteSession) -> Written:
+        written = work(session)
+        is_own = written.status == 201 or call.method != "POST"
+        if store.settings.validation == "strict" and written.stored is not None and is_own:
+            check_references(session, written.stored.tree())
+        return written
+
+    return _written(call, await store.write(checked))
 
 
 def _written(call: Call, written: Written) -> Answer:
@@ -216,36 +240,39 @@ def _written(call: Call, written: Written) -> Answer:
         "etag": stored.etag,
         "last-modified": last_modified(stored),
     }
-    match call.preference("return"):
+    match call.wanted_return:
         case "minimal":
             return Answer(written.status, b"", headers)
         case "OperationOutcome":
-            outcome = operation_outcome([])
-            outcome["issue"] = [{"severity": "information", "code": "informational", "details": {"text": "Stored."}}]
-            return Answer(written.status, msgspec.json.encode(outcome), headers)
+            return Answer(written.status, msgspec.json.encode(done_outcome("Stored.")), headers)
     return Answer(written.status, stored.text(), headers)
 
 
-def _history_bundle(versions: list[Stored], base_url: str) -> bytes:
-    entries = []
-    here = f"{base_url}/{versions[0].resource_type}/{versions[0].resource_id}"
-    for stored in versions:
-        method = "DELETE" if stored.deleted else "POST" if stored.version == 1 else "PUT"
-        entry = {
-            "fullUrl": here,
-            "request": {"method": method, "url": f"{stored.resource_type}/{stored.resource_id}"},
-            "response": {
-                "status": {"DELETE": "204", "POST": "201"}.get(method, "200"),
-                "etag": stored.etag,
-                "lastModified": to_text(stored.updated),
-            },
-        }
-        entries.append(entry if stored.deleted else entry | {"resource": msgspec.Raw(stored.text())})
-    bundle = {
-        "resourceType": "Bundle",
-        "type": "history",
-        "total": len(versions),
-        "link": [{"relation": "self", "url": f"{here}/_history"}],
-        "entry": entries,
-    }
-    return msgspec.json.encode(bundle)
+def _deleted(call: Call, written: list[Written]) -> Answer:
+    gone = [each.stored for each in written if each.stored is not None]
+    headers = {"etag": gone[0].etag} if len(gone) == 1 else {}
+    if call.wanted_return == "OperationOutcome":
+        return Answer(200, msgspec.json.encode(done_outcome(f"{len(gone)} deleted.")), headers)
+    return Answer(204, headers=headers)
+
+
+ROUTES: dict[str, dict[str, Answerer]] = {
+    "": {"GET": _look, "POST": _bundle},
+    "metadata": {"GET": _metadata},
+    "_history": {"GET": _look},
+    "_search": {"GET": _look, "POST": _look},
+    "type": {
+        "GET": _look,
+        "POST": _create,
+        "PUT": _conditional_update,
+        "PATCH": _conditional_patch,
+        "DELETE": _conditional_delete,
+    },
+    "type/_search": {"GET": _look, "POST": _look},
+    "type/_history": {"GET": _look},
+    "type/id": {"GET": _read, "PUT": _update, "PATCH": _patch, "DELETE": _delete},
+    "type/id/_history": {"GET": _look},
+    "type/id/_history/version": {"GET": _look},
+    "type/id/type": {"GET": _look},
+}
+"""Who answers at a path, by its shape and the HTTP method."""

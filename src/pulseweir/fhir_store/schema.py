@@ -97,4 +97,9 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX observation_component_value ON observation_component (code_set, value_unit, value_low);
     """,
+    """
+    ALTER TABLE history ADD COLUMN type INTEGER NOT NULL DEFAULT 0;
+    UPDATE history SET type = (SELECT type FROM resource WHERE resource.pk = history.pk);
+    CREATE INDEX history_updated ON history (type, updated);
+    """,
 )

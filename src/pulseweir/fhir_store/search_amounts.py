@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import apsw
 
 from pulseweir.fhir_store.outcomes import Refusal
-from pulseweir.fhir_store.query import split_escaped, unescape
+from pulseweir.fhir_store.search_request import split_escaped, unescape
 from pulseweir.fhir_store.units import UCUM, converted
 
 PREFIXES = frozenset({"eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"})

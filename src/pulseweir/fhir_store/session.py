@@ -188,8 +188,9 @@ class WriteSession:
         pk, version = current.pk, current.version + 1
         self.changed_types.add(current.resource_type)
         self.connection.execute(
-            "INSERT INTO history (pk, version, updated, deleted, meta, content) VALUES (?, ?, ?, ?, ?, ?)",
-            (pk, current.version, current.updated, current.deleted, current.meta, current.content),
+            "INSERT INTO history (pk, version, updated, deleted, meta, content, type)"
+            " SELECT pk, version, updated, deleted, meta, content, type FROM resource WHERE pk = ?",
+            (pk,),
         )
         self.connection.execute(
             "UPDATE resource SET version = ?, updated = ?, deleted = ?, meta = ?, content = ? WHERE pk = ?",

@@ -25,6 +25,9 @@ class FhirStoreSettings(BaseModel):
         100, ge=16, le=400, description="Deepest nesting of objects and arrays in a JSON body, in levels."
     )
     maximum_bundle_entries: int = Field(5_000, ge=1, description="Most entries of one batch or transaction.")
+    conditional_delete_resources: int = Field(
+        1, ge=1, le=10_000, description="Most resources that one `DELETE Type?criteria` may delete; 412 beyond."
+    )
     page_resources: int = Field(100, ge=1, description="Matches on a search page when the client gives no `_count`.")
     maximum_page_resources: int = Field(
         1_000, ge=1, description="Most matches on a search page, whatever `_count` says."

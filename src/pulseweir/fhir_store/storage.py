@@ -28,7 +28,7 @@ from pulseweir.sqlite import connect, immediate, migrate
 T = TypeVar("T")
 FILE_NAME = "fhir.sqlite"
 _log = structlog.get_logger()
-INDEX_LAYOUT = 2
+INDEX_LAYOUT = 3
 """Counts up when the same parameters are indexed in another way."""
 _REINDEX_RESOURCES = 5_000
 
@@ -87,6 +87,10 @@ class FhirStore:
     def is_ready(self) -> bool:
         """Whether writes are taken."""
         return not self._closed and self._thread.is_alive()
+
+    def now_microseconds(self) -> int:
+        """The present instant by the store's clock."""
+        return self._clock.now_microseconds()
 
     async def write(self, work: Callable[[WriteSession], T]) -> T:
         """Run `work` in the writer thread inside a transaction; returns once its writes survive a crash.

@@ -19,6 +19,17 @@ def is_resource_id(text: object) -> bool:
     return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
+def check_id(text: str) -> str:
+    """The logical id out of a URL.
+
+    Raises:
+        Refusal: 400 for a text that no resource can have as its id.
+    """
+    if _ID.fullmatch(text) is None:
+        raise Refusal(400, "value", "An id is 1 to 64 characters of A-Z a-z 0-9 - and .")
+    return text
+
+
 def check_type(resource_type: object) -> str:
     """The type, if this store serves it.
 

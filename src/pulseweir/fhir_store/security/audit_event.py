@@ -67,8 +67,10 @@ def audit_event(access: "Access", recorded_microseconds: int, previous: str) -> 
             "observer": _named("pulseweir-fhir-store"),
             "type": [{"system": f"{_TERMS}/security-source-type", "code": "4", "display": "Application Server"}],
         },
-        "entity": _entities(access, asked, interaction, patients),
     }
+    entities = _entities(access, asked, interaction, patients)
+    if entities:
+        event["entity"] = entities
     profile = _profile(interaction, action, access, len(patients))
     return event | ({"meta": {"profile": [profile]}} if profile else {})
 

@@ -164,7 +164,12 @@ def _event(session: "ReadSession", number: int) -> Json | None:
     from pulseweir.fhir_store.session import find_current
 
     stored = find_current(session.connection, session.terms, "AuditEvent", f"{AUDIT_ID_PREFIX}{number}")
-    return None if stored is None or stored.deleted else stored.tree()
+    if stored is None or stored.deleted:
+        return None
+    try:
+        return stored.tree()
+    except (TypeError, ValueError):
+        return {}
 
 
 def _carried(event: Json) -> str | None:

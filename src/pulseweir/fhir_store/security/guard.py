@@ -7,15 +7,14 @@ loopback. A server that began open closes with the first client added; one that 
 import hmac
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import structlog
-from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from pulseweir.clock import real_microseconds
 from pulseweir.errors import RefuseToStart
 from pulseweir.fhir_store.outcomes import Json, Refusal
-from pulseweir.fhir_store.security.access import Access, Asked
+from pulseweir.fhir_store.security.access import Access
 from pulseweir.fhir_store.security.audit_trail import AuditTrail
 from pulseweir.fhir_store.security.caller import ANYBODY, HOUSE, Caller
 from pulseweir.fhir_store.security.clients import CLIENTS_NAME, Clients, house_token, token_hash
@@ -26,6 +25,8 @@ from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.telemetry import FHIR_STORE_REFUSED
 
 _CHALLENGE = 'Bearer realm="pulseweir FHIR store"'
+_OF_ANYBODY, _OF_THE_HOUSE = Access(ANYBODY), Access(HOUSE)
+"""Nothing is noted in these: all requests share them."""
 _log = structlog.get_logger()
 
 
@@ -80,14 +81,14 @@ class Guard:
         """What the CapabilityStatement says about it."""
         return OPEN_SECURITY if self.is_open else security_statement(self.settings)
 
-    async def caller(self, scope: Any, headers: Headers) -> Caller:
+    async def caller(self, scope: Scope) -> Caller:
         """Who sends a request.
 
         Raises:
             Refusal: 401 when it does not say so, or is nobody.
             RetryLater: The issuer's keys cannot be had now.
         """
-        is_open, credentials = self.is_open, headers.get("authorization", "")
+        is_open, credentials = self.is_open, _credentials(scope)
         kind, _, token = credentials.partition(" ")
         if kind.lower() == "bearer" and token:
             if self.house_hash and hmac.compare_digest(token_hash(token), self.house_hash):
@@ -103,11 +104,13 @@ class Guard:
             raise _unknown("No client has this certificate." if name else "This server needs a bearer token.")
         return found
 
-    def access(self, caller: Caller, asked: Asked) -> Access:
-        """The access of one request of a caller."""
-        is_known = caller is not ANYBODY or self.settings.audit == "always"
-        is_watched = self.trail is not None and not caller.is_house and is_known
-        return Access(caller, self.trail if is_watched else None, asked)
+    def access(self, caller: Caller) -> Access:
+        """The access of one request of a caller; with a trail when it leaves an AuditEvent."""
+        if caller.is_house:
+            return _OF_THE_HOUSE
+        if self.trail is None or (caller is ANYBODY and self.settings.audit != "always"):
+            return _OF_ANYBODY if caller is ANYBODY else Access(caller)
+        return Access(caller, self.trail)
 
     async def _bearer(self, token: str) -> Caller:
         found = self.clients.by_token(token, real_microseconds()) if self.clients is not None else None
@@ -141,10 +144,17 @@ def check_address(settings: FhirSecuritySettings, *, is_open: bool) -> None:
         )
 
 
-def certificate_name(scope: Any) -> str:
+def certificate_name(scope: Scope) -> str:
     """Common name of the client's certificate, which the TLS layer has checked; "" without one."""
     tls = scope.get("extensions", {}).get("tls", {})
     return str(tls.get("client_cert_name") or "")
+
+
+def _credentials(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            return str(value.decode("latin-1"))
+    return ""
 
 
 def _unknown(text: str, error: str = "") -> Refusal:

@@ -42,7 +42,7 @@ def check_rights(
     if any(segment.startswith("$") for segment in segments):
         _check_operation(caller, resource_type, segments)
     elif resource_type == "*":
-        _check_system(caller, query)
+        _check_system(caller, segments, query)
     elif len(segments) == 1 or last == "_search":
         is_search = method == "GET" or last == "_search"
         has_criteria = any(name not in _NOT_CRITERIA for name, _ in query)
@@ -87,13 +87,15 @@ def check_subscription(caller: Caller, tree: Json) -> None:
     _refuse_narrowed(caller, resource_type, "rs")
 
 
-def _check_system(caller: Caller, query: Pairs) -> None:
+def _check_system(caller: Caller, segments: Sequence[str], query: Pairs) -> None:
     """The rights for a search, a history or anything else at the base: those of all types, or of those it names."""
     named = [text.split(",") for name, text in query if name == "_type"]
     for resource_type in sorted(set(named[0])) if len(named) == 1 else ["*"]:
         known = resource_type if resource_type in RESOURCE_TYPES else "*"
         caller.require(known, "s")
-        _refuse_narrowed(caller, known, "s")
+        check_search(caller, known, query)
+        if segments not in ([], ["_search"]):
+            _refuse_narrowed(caller, known, "s")
 
 
 def _check_operation(caller: Caller, resource_type: str, segments: Sequence[str]) -> None:
@@ -105,11 +107,13 @@ def _check_operation(caller: Caller, resource_type: str, segments: Sequence[str]
                 caller.require(resource_type, "r")
         case "$lastn":
             caller.require(resource_type, "s")
-            _refuse_narrowed(caller, resource_type, "s")
+        case "$everything":
+            # It is a search of all types at once, of which the caller gets those that it may search.
+            caller.require(resource_type, "rs")
         case "$status" | "$events":
             caller.require("Subscription", "r")
             _refuse_narrowed(caller, "Subscription", "r")
-        case "$everything" | "$export" | "$export-status":
+        case "$export" | "$export-status":
             caller.require("*", "rs")
             _refuse_narrowed(caller, "*", "rs")
         case _:
@@ -148,6 +152,7 @@ def _types_of_chain(resource_type: str, name: str) -> set[str]:
 
 
 def _targets(types: set[str], parameter: str) -> set[str]:
-    found = {parameters_of(name)[parameter] for name in types if parameter in parameters_of(name)}
+    names = types & set(RESOURCE_TYPES)
+    found = {parameters_of(name)[parameter] for name in names if parameter in parameters_of(name)}
     targets = {target for each in found for target in ((each.target,) if each.target else each.targets)}
     return targets & set(RESOURCE_TYPES) or {"*"}

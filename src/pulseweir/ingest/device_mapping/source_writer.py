@@ -1,4 +1,4 @@
-"""Step 4: the templates of a mapping to one Python function. Pure.
+"""Step 4: the templates of a mapping to one Python function.
 
 The function walks a message once for all templates that scan it, tests what was found, and appends one tuple for each
 measurement. It decides only what it can decide exactly as the interpreter does; it leaves every refusal, and every

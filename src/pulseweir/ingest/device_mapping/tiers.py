@@ -1,4 +1,4 @@
-"""Step 4: what is compiled of a mapping, once for a process and not before it is needed. Pure.
+"""Step 4: what is compiled of a mapping, once for a process and not before it is needed.
 
 Mappings that say the same share what was compiled of them, however often they are loaded.
 """

@@ -1,4 +1,4 @@
-"""Step 4: the objects of message bodies the templates read, decoded to structs made for them. Pure.
+"""Step 4: the objects of message bodies the templates read, decoded to structs made for them.
 
 Only the members that templates read are decoded. A member a template cannot read safely, such as an object where a
 scalar is expected, makes the decoding of that one body fail, which leaves it to the exact tiers.

@@ -81,7 +81,7 @@ def test_a_chain_through_what_is_seen_in_part_only_is_refused() -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [("GET", "_history"), ("GET", "?_lastUpdated=gt2020"), ("GET", "$export"), ("GET", "Patient/$export")]
-    + [("GET", "Patient/p1/$everything"), ("POST", "$invented"), ("GET", "Observation/$invented")],
+    + [("POST", "$invented"), ("GET", "Observation/$invented")],
 )
 def test_what_reaches_every_type_needs_every_type(method: str, path: str) -> None:
     assert not allowed("system/Observation.cruds system/Patient.cruds", method, path)
@@ -92,6 +92,12 @@ def test_what_reaches_every_type_needs_every_type(method: str, path: str) -> Non
 def test_a_search_of_named_types_needs_those() -> None:
     assert allowed("system/Observation.s system/Flag.s", "GET", "?_type=Observation,Flag")
     assert not allowed("system/Observation.s", "GET", "?_type=Observation,Flag")
+
+
+def test_everything_of_a_patient_needs_to_read_and_search_patients() -> None:
+    assert allowed("patient/*.rs", "GET", "Patient/p1/$everything", patient="p1")
+    assert allowed("system/Patient.rs", "GET", "Patient/p1/$everything")
+    assert not allowed("system/Observation.rs", "GET", "Patient/p1/$everything")
 
 
 def test_an_operation_nobody_thought_of_needs_everything() -> None:

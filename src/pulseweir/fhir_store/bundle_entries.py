@@ -1,0 +1,142 @@
+"""Batch and transaction bundles read: their entries, ready to run. Pure but for ids by chance.
+
+Source: http://hl7.org/fhir/R4/http.html#transaction.
+"""
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from pulseweir.fhir_store.calls import Return
+from pulseweir.fhir_store.json_text import Document
+from pulseweir.fhir_store.outcomes import Json, Refusal
+from pulseweir.fhir_store.query import Pairs
+from pulseweir.fhir_store.settings import FhirStoreSettings
+
+_METHODS = frozenset({"DELETE", "POST", "PUT", "PATCH", "GET", "HEAD"})
+
+
+class RequestPart(msgspec.Struct, rename="camel"):
+    """``Bundle.entry.request``."""
+
+    method: str
+    url: str
+    if_match: str | None = None
+    if_none_match: str | None = None
+    if_modified_since: str | None = None
+    if_none_exist: str | None = None
+
+
+class EntryPart(msgspec.Struct, rename="camel"):
+    """``Bundle.entry``."""
+
+    request: RequestPart | None = None
+    full_url: str | None = None
+    resource: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class BundlePart(msgspec.Struct, rename="camel"):
+    """The Bundle around the entries."""
+
+    type: str
+    entry: list[EntryPart] = []
+
+
+@dataclass(slots=True)
+class Entry:
+    """One entry, read and ready to run.
+
+    Attributes:
+        place: Its position in the bundle.
+        request: What is asked.
+        path: URL segments without base and query.
+        query: Query parameters.
+        full_url: What other entries call its resource.
+        tree: The decoded resource, None when the entry has none.
+        text: The resource as compact JSON text.
+        assigned_id: Id that a POST without condition gets.
+    """
+
+    place: int
+    request: RequestPart
+    path: list[str]
+    query: Pairs
+    full_url: str | None
+    tree: Json | None
+    text: bytes
+    assigned_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class BundleRequest:
+    """A batch or transaction, read.
+
+    Attributes:
+        is_transaction: Whether all entries stand or fall together.
+        entries: In the order sent.
+        base_url: Where this server's resources are, for links.
+        wanted_return: What answers carry besides status and place; None when the client did not say.
+    """
+
+    is_transaction: bool
+    entries: list[Entry]
+    base_url: str
+    wanted_return: Return | None
+
+
+def read_bundle(
+    document: Document, *, base_url: str, wanted_return: Return | None, settings: FhirStoreSettings
+) -> BundleRequest:
+    """Read the Bundle of a request.
+
+    Raises:
+        Refusal: 400 when it is no batch or transaction, 413 when it has too many entries.
+    """
+    if document.tree.get("resourceType") != "Bundle":
+        raise Refusal(400, "structure", "Only a Bundle may be posted to the base URL.", "resourceType")
+    try:
+        bundle = msgspec.json.decode(document.text, type=BundlePart)
+    except msgspec.ValidationError as error:
+        raise Refusal(400, "structure", f"The Bundle is malformed: {error}.", "Bundle.entry") from None
+    if bundle.type not in {"batch", "transaction"}:
+        raise Refusal(400, "value", "Bundle.type must be batch or transaction.", "Bundle.type")
+    if len(bundle.entry) > settings.maximum_bundle_entries:
+        text = f"A Bundle may have {settings.maximum_bundle_entries} entries at most; send several."
+        raise Refusal(413, "too-long", text, "Bundle.entry")
+    trees = document.tree.get("entry", [])
+    entries = [_entry(place, part, trees[place].get("resource"), base_url) for place, part in enumerate(bundle.entry)]
+    return BundleRequest(bundle.type == "transaction", entries, base_url, wanted_return)
+
+
+def _entry(place: int, part: EntryPart, tree: Any, base_url: str) -> Entry:
+    where = f"Bundle.entry[{place}]"
+    request = part.request
+    if request is None or request.method not in _METHODS:
+        text = f"{where}.request.method must be GET, HEAD, POST, PUT, PATCH or DELETE."
+        raise Refusal(400, "value", text, f"{where}.request")
+    if tree is not None and not isinstance(tree, dict):
+        raise Refusal(400, "structure", f"{where}.resource must be an object.", f"{where}.resource")
+    path, _, query = request.url.removeprefix(base_url).partition("?")
+    return Entry(
+        place,
+        request,
+        [unquote(segment) for segment in path.split("/") if segment],
+        parse_qsl(query, keep_blank_values=True) if query else [],
+        part.full_url,
+        tree,
+        b"" if part.resource is msgspec.UNSET else bytes(part.resource),
+        "" if request.method == "PUT" and not query else str(uuid.uuid4()),
+    )
+
+
+def condition_of(entry: Entry) -> Pairs | None:
+    """The criteria of a conditional interaction that changes something, None where the entry has none."""
+    if entry.request.method == "POST" and entry.request.if_none_exist is not None:
+        text = entry.request.if_none_exist
+        return parse_qsl(text.partition("?")[2] or text, keep_blank_values=True)
+    if entry.request.method in {"POST", "PUT", "PATCH", "DELETE"} and entry.query and len(entry.path) == 1:
+        return entry.query
+    return None

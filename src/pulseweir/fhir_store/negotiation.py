@@ -1,0 +1,122 @@
+"""What a client sends and wants: content types, formats, form bodies.
+
+Source: HL7 FHIR R4, http://hl7.org/fhir/R4/http.html#mime-type.
+"""
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.datastructures import Headers
+
+from pulseweir.fhir_store.outcomes import Answer, Refusal
+from pulseweir.fhir_store.query import Pairs
+
+FHIR_JSON = "application/fhir+json"
+FORM = "application/x-www-form-urlencoded"
+_JSON_TYPES = frozenset({FHIR_JSON, "application/json", "text/json", ""})
+_WANTED = {
+    FHIR_JSON: FHIR_JSON,
+    "json": FHIR_JSON,
+    "*/*": FHIR_JSON,
+    "application/*": FHIR_JSON,
+    "text/*": "text/json",
+    "application/json": "application/json",
+    "text/json": "text/json",
+}
+_FIELD_LIMIT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """How an answer is written.
+
+    Attributes:
+        content_type: Its media type.
+        is_pretty: Whether it is indented for a person.
+    """
+
+    content_type: str = FHIR_JSON
+    is_pretty: bool = False
+
+
+PLAIN = Presentation()
+
+
+def presentation(headers: Headers, query: Pairs) -> Presentation:
+    """What the client wants the answer to look like: `_format` before Accept, `_pretty`.
+
+    Raises:
+        Refusal: 406 when it wants none of what this server speaks.
+    """
+    named = next((text for name, text in query if name == "_format"), None)
+    accept = headers.get("accept")
+    is_pretty = any(pair == ("_pretty", "true") for pair in query)
+    if named is None and accept in {None, "*/*", FHIR_JSON}:
+        return Presentation(FHIR_JSON, is_pretty) if is_pretty else PLAIN
+    # A plus sign in a query is a space once it is decoded.
+    wanted = accept or "*/*" if named is None else named.replace("fhir json", "fhir+json")
+    for part in wanted.lower().split(","):
+        kind, *parameters = (piece.strip() for piece in part.split(";"))
+        if kind in _WANTED and not any(each in {"q=0", "q=0.0"} or _is_other_release(each) for each in parameters):
+            return Presentation(_WANTED[kind], is_pretty)
+    raise Refusal(406, "not-supported", f"This server speaks {FHIR_JSON} of FHIR 4.0 only.")
+
+
+def presented(answer: Answer, look: Presentation) -> Answer:
+    """The answer as the client wants it to look."""
+    if look is PLAIN or not answer.body:
+        return answer
+    if look.is_pretty:
+        answer.body = msgspec.json.format(answer.body, indent=2)
+    answer.headers.setdefault("content-type", f"{look.content_type};charset=utf-8")
+    return answer
+
+
+def check_content_type(headers: Headers) -> None:
+    """Nothing, if a body is JSON in UTF-8 of this release of FHIR.
+
+    Raises:
+        Refusal: 415 when it is not.
+    """
+    kind, *parameters = (piece.strip() for piece in headers.get("content-type", "").lower().split(";"))
+    is_other = any(_is_other_release(each) or _is_other_charset(each) for each in parameters)
+    if kind not in _JSON_TYPES or is_other:
+        raise Refusal(415, "not-supported", f"Send {FHIR_JSON} of FHIR 4.0 in UTF-8.")
+
+
+def _is_other_release(parameter: str) -> bool:
+    name, _, text = parameter.partition("=")
+    return name == "fhirversion" and text.strip('"') not in {"4.0", "4.0.1"}
+
+
+def _is_other_charset(parameter: str) -> bool:
+    name, _, text = parameter.partition("=")
+    return name == "charset" and text.strip('"') not in {"utf-8", "utf8", "us-ascii"}
+
+
+def read_query(text: bytes) -> list[tuple[str, str]]:
+    """The names and values of a URL's query.
+
+    Raises:
+        Refusal: 400 when there are absurdly many, or one is not UTF-8.
+    """
+    try:
+        return parse_qsl(text.decode("ascii"), keep_blank_values=True, max_num_fields=_FIELD_LIMIT, errors="strict")
+    except ValueError:
+        raise Refusal(400, "structure", f"The query is not UTF-8, or has more than {_FIELD_LIMIT} parts.") from None
+
+
+def read_form(headers: Headers, body: bytes) -> list[tuple[str, str]]:
+    """The names and values of a search form.
+
+    Raises:
+        Refusal: 415 when the body is something else, 400 when it is no UTF-8 or has absurdly many fields.
+    """
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and kind != FORM:
+        raise Refusal(415, "not-supported", f"Send the search as {FORM}.")
+    try:
+        return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_FIELD_LIMIT, errors="strict")
+    except ValueError:
+        raise Refusal(400, "structure", f"The form is not UTF-8, or has more than {_FIELD_LIMIT} fields.") from None

@@ -1,0 +1,119 @@
+"""Extended operations: which there are, on what, and who answers them. None of them changes anything.
+
+Source: HL7 FHIR R4, http://hl7.org/fhir/R4/operations.html.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pulseweir.fhir_store.calls import Reading
+from pulseweir.fhir_store.outcomes import Answer, Refusal
+from pulseweir.fhir_store.parameters import RESOURCE_TYPES
+from pulseweir.fhir_store.query import Pairs
+from pulseweir.fhir_store.search_operations import answer_search_operation
+from pulseweir.fhir_store.session import WriteSession
+from pulseweir.fhir_store.settings import FhirStoreSettings
+from pulseweir.fhir_store.storage import ReadSession
+from pulseweir.fhir_store.validating import answer_validate
+from pulseweir.fhir_store.validation import check_id, check_type
+
+Session = ReadSession | WriteSession
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation.
+
+    Attributes:
+        definition: Canonical URL of its OperationDefinition.
+        answer: Who answers it.
+        on_system: Whether it is asked of the base URL.
+        on_type: Types it is asked of, as ``Type/$name``.
+        on_instance: Types it is asked of, as ``Type/id/$name``.
+        gettable: Levels ("system", "type", "instance") at which GET asks it too.
+    """
+
+    definition: str
+    answer: Callable[[Session, Reading, FhirStoreSettings], Answer]
+    on_system: bool = False
+    on_type: tuple[str, ...] = ()
+    on_instance: tuple[str, ...] = ()
+    gettable: tuple[str, ...] = ()
+
+
+def _like_search(session: Session, reading: Reading, settings: FhirStoreSettings) -> Answer:
+    return answer_search_operation(
+        session, reading.segments, _pairs(reading), strict=reading.strict, settings=settings, base_url=reading.base_url
+    )
+
+
+def _pairs(reading: Reading) -> Pairs:
+    """The query and, of a POST, the simple values of its Parameters."""
+    parts = reading.document.tree.get("parameter", []) if reading.document is not None else []
+    pairs = list(reading.query)
+    for part in parts if isinstance(parts, list) else []:
+        values = [value for name, value in part.items() if name.startswith("value")] if isinstance(part, dict) else []
+        if not values or not isinstance(part.get("name"), str) or not isinstance(values[0], str | int | float):
+            raise Refusal(
+                400, "structure", "Parameters.parameter needs a name and a simple value.", "Parameters.parameter"
+            )
+        pairs.append((part["name"], json.dumps(values[0]) if not isinstance(values[0], str) else values[0]))
+    return pairs
+
+
+OPERATIONS: dict[str, Operation] = {
+    "$validate": Operation(
+        "http://hl7.org/fhir/OperationDefinition/Resource-validate",
+        answer_validate,
+        on_system=True,
+        on_type=tuple(RESOURCE_TYPES),
+        on_instance=tuple(RESOURCE_TYPES),
+        gettable=("instance",),
+    ),
+    "$everything": Operation(
+        "http://hl7.org/fhir/OperationDefinition/Patient-everything",
+        _like_search,
+        on_type=("Patient",),
+        on_instance=("Patient",),
+        gettable=("type", "instance"),
+    ),
+    "$lastn": Operation(
+        "http://hl7.org/fhir/OperationDefinition/Observation-lastn",
+        _like_search,
+        on_type=("Observation",),
+        gettable=("type",),
+    ),
+}
+
+
+def operation_methods(segments: list[str]) -> tuple[str, ...]:
+    """HTTP methods by which an operation is asked.
+
+    Raises:
+        Refusal: 404 when there is no such operation, or not there.
+    """
+    operation = OPERATIONS.get(segments[-1])
+    if len(segments) > 1:
+        check_type(segments[0])
+    match segments:
+        case [_] if operation and operation.on_system:
+            level = "system"
+        case [resource_type, _] if operation and resource_type in operation.on_type:
+            level = "type"
+        case [resource_type, resource_id, _] if operation and resource_type in operation.on_instance:
+            check_id(resource_id)
+            level = "instance"
+        case _:
+            raise Refusal(404, "not-supported", "This server has no such operation there; see /metadata.")
+    return ("GET", "POST") if level in operation.gettable else ("POST",)
+
+
+def answer_operation(session: Session, reading: Reading, settings: FhirStoreSettings) -> Answer:
+    """What an operation answers.
+
+    Raises:
+        Refusal: There is no such operation, or it cannot be answered.
+    """
+    operation_methods(reading.segments)
+    return OPERATIONS[reading.segments[-1]].answer(session, reading, settings)

@@ -1,0 +1,147 @@
+"""The order of matches, their number, and pages that hold while others write."""
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+Json = dict[str, Any]
+HEAD = {"resourceType": "Observation", "status": "final"}
+VALUES = [72.5, None, 80, 72.5, None, 60, 90.25]
+
+
+def _chart() -> list[Json]:
+    found = []
+    for place, value in enumerate(VALUES):
+        item: Json = HEAD | {"id": f"o{place}", "code": {"coding": [{"code": "bc"[place % 2]}]}}
+        item["subject"] = {"reference": f"Patient/p{place % 3}"}
+        if place != 3:
+            item["effectiveDateTime"] = f"2024-01-0{1 + place * 3 % 7}"
+        if value is not None:
+            item["valueQuantity"] = {"value": value}
+        if place % 2:
+            item["identifier"] = [{"value": f"i{9 - place}"}]
+            item["issued"] = "2024-01-01T00:00:00Z"
+        found.append(item)
+    return found
+
+
+@pytest.fixture
+async def chart(empty: httpx.AsyncClient) -> httpx.AsyncClient:
+    for item in _chart():
+        assert (await empty.put(f"Observation/{item['id']}", json=item)).status_code == 201
+    return empty
+
+
+async def _all_pages(http: httpx.AsyncClient, query: str) -> list[list[str]]:
+    pages, url = [], query
+    while url:
+        bundle = (await http.get(url)).json()
+        assert bundle["resourceType"] == "Bundle", bundle
+        pages.append([entry["resource"]["id"] for entry in bundle.get("entry", ())])
+        url = next((link["url"] for link in bundle["link"] if link["relation"] == "next"), "")
+    return pages
+
+
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [
+        ("date", "o0 o5 o1 o6 o4 o2 o3"),
+        ("-date", "o2 o4 o6 o1 o5 o0 o3"),
+        ("value-quantity", "o5 o0 o3 o2 o6 o1 o4"),
+        ("-value-quantity", "o6 o2 o3 o0 o5 o4 o1"),
+        ("value-quantity,-date", "o5 o0 o3 o2 o6 o4 o1"),
+        ("-code,date", "o5 o1 o3 o0 o6 o4 o2"),
+        ("subject,-_id", "o6 o3 o0 o4 o1 o5 o2"),
+        ("identifier", "o5 o3 o1 o0 o2 o4 o6"),
+        ("-identifier,_id", "o1 o3 o5 o0 o2 o4 o6"),
+        ("-_lastUpdated", "o6 o5 o4 o3 o2 o1 o0"),
+        ("status", "o0 o1 o2 o3 o4 o5 o6"),
+        ("combo-code,_id", "o0 o2 o4 o6 o1 o3 o5"),
+        ("component-value-quantity,value-quantity", "o5 o0 o3 o2 o6 o1 o4"),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 2, 100])
+async def test_the_order_is_kept_over_pages(chart: httpx.AsyncClient, sort: str, expected: str, count: int) -> None:
+    pages = await _all_pages(chart, f"Observation?_sort={sort}&_count={count}")
+
+    assert [name for page in pages for name in page] == expected.split()
+    assert max(map(len, pages)) <= count
+
+
+@pytest.mark.parametrize("sort", ["date", "-date", "value-quantity", "_id", "-code,date", ""])
+async def test_pages_hold_while_others_write(chart: httpx.AsyncClient, sort: str) -> None:
+    query = f"Observation?_count=2&_sort={sort}" if sort else "Observation?_count=2"
+    seen, url, round_number = [], query, 0
+    while url:
+        bundle = (await chart.get(url)).json()
+        seen += [entry["resource"]["id"] for entry in bundle["entry"]]
+        url = next((link["url"] for link in bundle["link"] if link["relation"] == "next"), "")
+        round_number += 1
+        added = HEAD | {"id": f"new{round_number}", "code": {"text": "x"}, "effectiveDateTime": "2023-01-01"}
+        await chart.put(f"Observation/{added['id']}", json=added)
+        await chart.delete("Observation/o0")
+
+    stayed = [name for name in seen if name.startswith("o") and name != "o0"]
+    assert sorted(stayed) == ["o1", "o2", "o3", "o4", "o5", "o6"]
+    assert len(seen) == len(set(seen))
+
+
+async def test_a_page_token_is_checked(chart: httpx.AsyncClient) -> None:
+    bundle = (await chart.get("Observation?_count=2&_sort=date")).json()
+    url = next(link["url"] for link in bundle["link"] if link["relation"] == "next")
+    (token,) = parse_qs(urlsplit(url).query)["_page"]
+
+    for query in (
+        f"_sort=date&_page={token[:-2]}AA",
+        f"_sort=-date&_page={token}",
+        f"_sort=date&code=b&_page={token}",
+        "_sort=date&_page=W10",
+        "_sort=date&_page=%F0%9F%98%80",
+    ):
+        response = await chart.get(f"Observation?{query}")
+        assert (response.status_code, response.json()["issue"][0]["code"]) == (400, "invalid")
+    assert (await chart.get(f"Observation?_count=5&_sort=date&_page={token}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "total", "shown"),
+    [
+        ("_count=2", None, 2),
+        ("_count=2&_total=accurate", 7, 2),
+        ("_count=2&_total=estimate", 7, 2),
+        ("_count=50&_total=none", None, 7),
+        ("_count=50", 7, 7),
+        ("_count=0", 7, 0),
+        ("_summary=count", 7, 0),
+        ("_summary=count&_count=3&code=b", 4, 0),
+    ],
+)
+async def test_the_total(chart: httpx.AsyncClient, query: str, total: int | None, shown: int) -> None:
+    bundle = (await chart.get(f"Observation?{query}")).json()
+
+    assert (bundle.get("total"), len(bundle.get("entry", ()))) == (total, shown)
+
+
+async def test_a_count_beyond_the_cap_is_capped(chart: httpx.AsyncClient) -> None:
+    assert (await chart.get("Observation?_count=1000000000")).status_code == 200
+
+
+async def test_links_follow_what_the_proxy_says(chart: httpx.AsyncClient) -> None:
+    headers = {"x-forwarded-proto": "https", "x-forwarded-host": "fhir.example.org"}
+
+    links = (await chart.get("Observation?_count=1&code=b", headers=headers)).json()["link"]
+
+    assert links[0]["url"] == "https://fhir.example.org/fhir/Observation?_count=1&code=b"
+    assert links[1]["url"].startswith("https://fhir.example.org/fhir/Observation?")
+
+
+async def test_a_search_by_post_is_the_same(chart: httpx.AsyncClient) -> None:
+    form = {"code": "b", "_sort": "-date"}
+    posted = (await chart.post("Observation/_search?_count=2", data=form)).json()
+    asked = (await chart.get("Observation?_count=2&code=b&_sort=-date")).json()
+
+    assert posted["entry"] == asked["entry"]
+    following = next(link["url"] for link in posted["link"] if link["relation"] == "next")
+    assert (await chart.get(following)).json()["entry"]

@@ -1,0 +1,143 @@
+"""Searches at the base URL, in compartments, and the operations that answer like a search."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+Find = Callable[..., Awaitable[list[str]]]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("?_type=Flag,RiskAssessment", "f1 f2 k1"),
+        ("?_type=Flag,RiskAssessment&patient=p1", "f1 k1"),
+        ("?_type=Observation,Encounter&date=gt2024-03-02", "e1 h3"),
+        ("?_type=Observation,Flag&subject:Patient.name=smith", "f2 h3"),
+        ("?_tag=demo", "p1"),
+        ("?_id=p1,h1,nobody", "h1 p1"),
+        ("?_type=Patient&_sort=-_id", "p3 p2 p1"),
+        ("?_lastUpdated=lt2000", ""),
+        ("Patient/p1/Observation", "h1 h2 r1"),
+        ("Patient/p1/Observation?code=8867-4&_sort=-date", "h2 h1"),
+        ("Patient/p1/Flag?status=inactive", ""),
+        ("Patient/p2/*", "f2 h3 p2"),
+        ("Patient/p1/*?_type=Flag,RiskAssessment", "f1 k1"),
+        ("Patient/nobody/Observation", ""),
+        ("Encounter/e1/Observation", "h1"),
+        ("Device/d1/Observation", "h1"),
+        ("Practitioner/doc/Observation", "r1"),
+    ],
+)
+async def test_it_finds(find: Find, query: str, expected: str) -> None:
+    found = await find(query)
+
+    assert (found if "_sort" in query else sorted(found)) == expected.split()
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["?_type=Ship", "?_type=Patient&_type=Flag", "?_sort=date", "?_type=Flag,Patient&code=1"],
+)
+async def test_what_several_types_do_not_share_is_refused(http: httpx.AsyncClient, query: str) -> None:
+    assert (await http.get(query, headers={"prefer": "handling=strict"})).status_code == 400
+
+
+async def test_pages_of_several_types(http: httpx.AsyncClient) -> None:
+    seen, url = [], "?_type=Patient,Flag,Observation&_count=2"
+    while url:
+        bundle = (await http.get(url)).json()
+        seen += [entry["resource"]["id"] for entry in bundle["entry"]]
+        url = next((link["url"] for link in bundle["link"] if link["relation"] == "next"), "")
+
+    assert sorted(seen) == ["f1", "f2", "h1", "h2", "h3", "p1", "p2", "p3", "r1", "x1"]
+
+
+async def test_a_search_of_several_types_by_post(http: httpx.AsyncClient) -> None:
+    response = await http.post("_search", data={"_type": "Flag", "status": "active"})
+
+    assert [entry["resource"]["id"] for entry in response.json()["entry"]] == ["f1"]
+
+
+async def test_no_compartment_holds_what_does_not_belong(http: httpx.AsyncClient) -> None:
+    assert (await http.get("Patient/p1/Organization")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "matches", "included"),
+    [
+        ("Patient/p1/$everything", "e1 f1 h1 h2 k1 p1 r1", "d1 doc house ward"),
+        ("Patient/p1/$everything?_type=Observation,Flag", "f1 h1 h2 r1", ""),
+        ("Patient/p1/$everything?_type=Observation&start=2024-03-02", "h2 r1", ""),
+        ("Patient/p1/$everything?_type=Observation,Flag&end=2024-03-01", "f1 h1 r1", ""),
+        ("Patient/p1/$everything?_since=2999", "", ""),
+        ("Patient/$everything?_type=Flag,Patient", "f1 f2 p1 p2 p3", ""),
+    ],
+)
+async def test_everything_of_a_patient(find: Find, query: str, matches: str, included: str) -> None:
+    assert sorted(await find(query)) == matches.split()
+    assert sorted(await find(query, "include")) == included.split()
+
+
+async def test_everything_comes_in_pages(http: httpx.AsyncClient) -> None:
+    seen: list[str] = []
+    url = "Patient/p1/$everything?_count=2&start=2024-01-01"
+    while url:
+        bundle: dict[str, Any] = (await http.get(url)).json()
+        seen += [entry["resource"]["id"] for entry in bundle["entry"] if entry["search"]["mode"] == "match"]
+        url = next((link["url"] for link in bundle["link"] if link["relation"] == "next"), "")
+
+    assert sorted(seen) == ["e1", "f1", "h1", "h2", "k1", "p1", "r1"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("Patient/nobody/$everything", 404),
+        ("Patient/p1/$everything?start=never", 400),
+        ("Patient/p1/$everything?start=ge2024", 400),
+        ("Patient/p1/$everything?colour=red", 400),
+        ("Observation/$lastn", 400),
+        ("Observation/$lastn?patient=p1&max=0", 400),
+        ("Observation/$lastn?patient=p1&max=many", 400),
+        ("Observation/$lastn?patient:missing=true", 400),
+    ],
+)
+async def test_operations_that_make_no_sense_are_refused(http: httpx.AsyncClient, query: str, status: int) -> None:
+    assert (await http.get(query, headers={"prefer": "handling=strict"})).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("patient=p1", "h2 r1"),
+        ("patient=Patient/p1&max=3", "h2 h1 r1"),
+        ("subject=Patient/p1&code=http://loinc.org|8867-4", "h2"),
+        ("patient=p1&category=vital-signs", "h1"),
+        ("patient=p1&max=5&date=lt2024-03-02", "h1"),
+        ("patient=p1,p2", "h2 r1 h3"),
+        ("patient=nobody", ""),
+    ],
+)
+async def test_the_newest_of_each_code(find: Find, query: str, expected: str) -> None:
+    assert await find(f"Observation/$lastn?{query}") == expected.split()
+
+
+async def test_codes_that_share_a_coding_are_one(empty: httpx.AsyncClient) -> None:
+    loinc, own = {"system": "http://loinc.org", "code": "8867-4"}, {"system": "urn:own", "code": "HR"}
+    for place, codings in enumerate([[loinc], [loinc | {"display": "Heart rate"}], [loinc, own], [own]]):
+        body = {
+            "resourceType": "Observation",
+            "id": f"o{place}",
+            "status": "final",
+            "code": {"coding": codings},
+            "subject": {"reference": "Patient/p"},
+            "effectiveDateTime": f"2024-01-0{place + 1}",
+        }
+        assert (await empty.put(f"Observation/o{place}", json=body)).status_code == 201
+
+    bundle = (await empty.get("Observation/$lastn?patient=p&max=2")).json()
+
+    assert [entry["resource"]["id"] for entry in bundle["entry"]] == ["o3", "o2"]
