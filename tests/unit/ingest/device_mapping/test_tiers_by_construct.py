@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pulseweir.ingest.device_mapping.collection import DeviceMapping
 from tier_comparison import ANY, TOKEN, assert_equal, of_one, query
 
 KINDS = [
@@ -296,6 +297,43 @@ def test_templates_that_read_alike_share_only_what_is_the_same(kinds: tuple[str,
     assert_equal({"templateType": "CollectionContent", "template": templates[:2]}, [(body, None, None)])
     calculated = [{"templateType": "JsonPathContent", "template": content} for content in contents]
     assert_equal({"templateType": "CollectionContent", "template": calculated}, [(body, None, None)] * 3)
+
+
+def test_templates_of_two_kinds_read_one_match_in_their_own_way() -> None:
+    content = {"typeMatchExpression": "$.Body", "deviceIdExpression": "$.Body.d", "timestampExpression": "$.Body.at"}
+    kinds = ("JsonPathContent", "CalculatedContent", "JsonPathContent")
+    mapping = {
+        "templateType": "CollectionContent",
+        "template": [{"templateType": kind, "template": {"typeName": kind, **content}} for kind in kinds],
+    }
+    inner = '{"d":"inner","at":"2030-01-01T00:00:00Z"}'
+    body = f'{{"d":"outer","at":"2031-01-01T00:00:00Z","Body":{inner}}}'.encode()
+
+    made = DeviceMapping.load(mapping).normalize_batch([body], tier="tier1").measurements
+
+    assert made["device_id"].to_pylist() == ["inner", "outer", "inner"]
+    assert_equal(mapping, [(body, None, None)])
+
+
+@pytest.mark.parametrize("kind", ["JsonPathContent", "CalculatedContent"])
+def test_what_one_template_finds_on_the_way_is_not_taken_for_known_in_the_next(kind: str) -> None:
+    prefix = "$" if kind == "JsonPathContent" else "$.matchedToken"
+    content = {
+        "typeMatchExpression": "$..[?(@device)]",
+        "deviceIdExpression": f"{prefix}.device.id.text",
+        "timestampExpression": f"{prefix}.device.at",
+        "values": [{"valueName": "v", "valueExpression": f"{prefix}.device.id.model"}],
+    }
+    mapping = {
+        "templateType": "CollectionContent",
+        "template": [{"templateType": kind, "template": {"typeName": name, **content}} for name in ("t", "u")],
+    }
+    body = b'{"device":{"id":{"text":"m","model":"x"},"at":"2030-01-01T00:00:00Z"}}'
+
+    made = DeviceMapping.load(mapping).normalize_batch([body], tier="tier1").measurements
+
+    assert made["text"].to_pylist() == ["x", "x"]
+    assert_equal(mapping, [(body, None, None)] * 2)
 
 
 def test_names_in_one_branch_are_not_known_in_another() -> None:
