@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
@@ -309,11 +309,10 @@ async def send(store: FhirStore, calls_made: list[Sent]) -> None:
         await http.put("Patient/a", json={"resourceType": "Patient", "id": "a"})
         for method, path, query, body, kind, headers in calls_made:
             url = "/".join(quote(part.encode("utf-8", "replace"), safe="$*") for part in path)
-            named = [(name, text.encode("utf-8", "replace")) for name, text in query]
+            asked = urlencode(query, errors="replace")
             response = await http.request(
                 method,
-                url,
-                params=named,
+                f"{url}?{asked}" if asked else url,
                 content=body if method in {"POST", "PUT", "PATCH"} else None,
                 headers={"content-type": kind} | headers,
             )

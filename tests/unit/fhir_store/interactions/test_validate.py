@@ -95,7 +95,7 @@ async def test_an_unknown_profile_is_warned_of(http: httpx.AsyncClient, patient:
 async def test_what_cannot_be_validated_is_refused(
     http: httpx.AsyncClient, method: str, path: str, body: Json | None, status: int
 ) -> None:
-    response = await http.request(method, path, **({} if body is None else {"json": body}))
+    response = await http.request(method, path, json=body)
 
     assert response.status_code == status
     assert response.json()["resourceType"] == "OperationOutcome"
