@@ -110,7 +110,7 @@ async def test_kills_over_http_lose_nothing_answered_and_leave_no_half_transacti
         if rest:
             held[writer, int(rest[0])] = held.get((writer, int(rest[0])), 0) + 1
         else:
-            versions[writer] = int(version)
+            versions[writer] = int(str(version))
     assert answered <= set(held)
     assert set(held.values()) == {ENTRIES}
     # A turn's counter moved with its creates, or neither did.

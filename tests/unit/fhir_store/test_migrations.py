@@ -14,6 +14,7 @@ from pulseweir.clock import Clock
 from pulseweir.fhir_store import storage
 from pulseweir.fhir_store.app import create_app
 from pulseweir.fhir_store.schema import MIGRATIONS
+from pulseweir.fhir_store.session import WriteSession
 from pulseweir.fhir_store.storage import FILE_NAME, FhirStore
 from pulseweir.sqlite import connect
 
@@ -123,14 +124,14 @@ def test_opening_again_changes_nothing(directory: Path) -> None:
 async def test_an_index_half_made_anew_goes_on_where_it_stood(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "_REINDEX_RESOURCES", 2)
     turns = count(1)
-    original = storage.WriteSession.reindex
+    original = WriteSession.reindex
 
-    def reindex_or_stop(session: storage.WriteSession, after: int, limit: int) -> int | None:
+    def reindex_or_stop(session: WriteSession, after: int, limit: int) -> int | None:
         if next(turns) % 2 == 0:
             raise InterruptedError
         return original(session, after, limit)
 
-    monkeypatch.setattr(storage.WriteSession, "reindex", reindex_or_stop)
+    monkeypatch.setattr(WriteSession, "reindex", reindex_or_stop)
     stops = 0
     opened = None
     while opened is None:

@@ -130,6 +130,8 @@ async def test_a_gigantic_text_is_refused(http: httpx.AsyncClient, size: int, st
         ("GET", "Basic/%FF", {}, 400),
         ("GET", "Basic/a%00b", {}, 400),
         ("GET", "Basic/a_b", {}, 400),
+        ("GET", "%0A/Basic", {}, 404),
+        ("GET", "http://fhir.test/elsewhere", {}, 404),
         ("GET", "Basic/" + "a" * 65, {}, 400),
         ("GET", "Basic/a/_history/x", {}, 404),
         ("GET", "Basic?" + "&".join(["code=x"] * 2_000), {}, 400),
