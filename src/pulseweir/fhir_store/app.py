@@ -57,7 +57,7 @@ def create_app(store: FhirStore, *, base_url_path: str = "/fhir", guard: Guard |
         return JSONResponse({"status": "ready" if store.is_ready else "stopped"}, 200 if store.is_ready else 503)
 
     endpoint = FhirEndpoint(store, base_url_path, guard or Guard())
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/livez", live),
             Route("/readyz", ready),
@@ -65,6 +65,9 @@ def create_app(store: FhirStore, *, base_url_path: str = "/fhir", guard: Guard |
             Route(base_url_path + "/{path:path}", endpoint),
         ]
     )
+    # What no route matches, such as a line break in a path, gets its OperationOutcome as well.
+    app.router.default = endpoint
+    return app
 
 
 @dataclass(slots=True)
@@ -94,7 +97,7 @@ class FhirEndpoint:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         headers = Headers(scope=scope)
-        path = str(scope.get("path_params", {}).get("path", ""))
+        path = self._path(scope["path"])
         limits = self.store.settings.limits
         check_url(scope["path"].encode(), scope["query_string"], limits)
         is_public = path in _PUBLIC
@@ -128,6 +131,12 @@ class FhirEndpoint:
             access.outcome = "0" if answer.status < 400 else "4"
             await access.trail.record(access)
         return answer
+
+    def _path(self, path: str) -> str:
+        base = self.base_url_path
+        if path != base and not path.startswith(base + "/"):
+            raise Refusal(404, "not-found", f"The FHIR base URL of this server ends in {base}.")
+        return path[len(base) + 1 :]
 
     def _smart_configuration(self, call: Call) -> Answer:
         if call.method != "GET" or self.guard.is_open:

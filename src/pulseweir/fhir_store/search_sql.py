@@ -78,11 +78,13 @@ def compile_search(request: SearchRequest, session: ReadSession | WriteSession) 
     """The statements' pieces of a search; names that nothing uses match nothing without asking the tables."""
     values = Values(session, request.base_url, request.now)
     if request.parts:
-        return SearchSql("resource r", any_of(_part(part, values) for part in request.parts), *_order(request, values))
+        return SearchSql(
+            "resource r", any_of(_part(part, values) for part in request.parts), *_order(request, Rows("", values))
+        )
     rows = _rows(request, values)
     source, where = rows.source()
     met = all_of([where, *_conditions(request, rows)])
-    keys, descending = _order(request, values)
+    keys, descending = _order(request, rows)
     is_chart = bool(request.sort) and is_chart_order(rows, request.sort[0][0], down=request.sort[0][1])
     return SearchSql(source, met, keys, descending, is_chart)
 
@@ -114,8 +116,7 @@ def _conditions(request: SearchRequest, rows: Rows) -> list[Piece]:
     return found
 
 
-def _order(request: SearchRequest, values: Values) -> tuple[list[str], list[bool]]:
-    rows = _rows(request, values)
+def _order(request: SearchRequest, rows: Rows) -> tuple[list[str], list[bool]]:
     keys = [sort_key(rows, parameter, down=down) for parameter, down in request.sort]
     descending = [down for _, down in request.sort]
     return [*keys, rows.pk], [*descending, descending[-1] if descending else False]

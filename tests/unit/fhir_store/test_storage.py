@@ -2,11 +2,6 @@
 
 import asyncio
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,62 +21,6 @@ from pulseweir.fhir_store.storage import FILE_NAME, FhirStore
 from pulseweir.sqlite import connect
 
 PATIENT = {"resourceType": "Patient"}
-WRITER = """
-import asyncio, sys
-from pathlib import Path
-import httpx, msgspec
-from pulseweir.clock import Clock
-from pulseweir.fhir_store.app import create_app
-from pulseweir.fhir_store.storage import FhirStore
-
-async def main():
-    store = FhirStore.open(Path(sys.argv[1]), Clock())
-    http = httpx.AsyncClient(transport=httpx.ASGITransport(create_app(store)), base_url="http://fhir.test/fhir/")
-    for number in range(int(sys.argv[2]), 10**9):
-        names = [f"t{number}-{place}" for place in range(20)]
-        entries = [
-            {
-                "request": {"method": "PUT", "url": f"Patient/{name}"},
-                "resource": {"resourceType": "Patient", "id": name},
-            }
-            for name in names
-        ]
-        bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
-        response = await http.post("", content=msgspec.json.encode(bundle))
-        assert response.status_code == 200
-        sys.stdout.write(f"{number}\\n")
-        sys.stdout.flush()
-
-asyncio.run(main())
-"""
-
-
-@pytest.mark.slow
-async def test_kills_lose_nothing_acknowledged_and_leave_no_half_transaction(tmp_path: Path) -> None:
-    chance = random.Random(7)
-    acknowledged: list[int] = []
-    for round_number in range(4):
-        first = (round_number + 1) * 100_000
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path), str(first)], stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout is not None
-        wanted = chance.randrange(1, 30)
-        acknowledged += [int(line) for line, _ in zip(writer.stdout, range(wanted), strict=False)]
-        os.kill(writer.pid, signal.SIGKILL)
-        acknowledged += [int(line) for line in writer.stdout.read().splitlines()]
-        writer.stdout.close()
-        writer.wait()
-
-    store = FhirStore.open(tmp_path, Clock())
-    names = store.read(lambda session: session.connection.execute("SELECT id FROM resource").fetchall())
-    store.close()
-    sizes: dict[int, int] = {}
-    for row in names:
-        number = int(str(row[0])[1:].partition("-")[0])
-        sizes[number] = sizes.get(number, 0) + 1
-    assert set(acknowledged) <= set(sizes)
-    assert set(sizes.values()) == {20}
 
 
 async def test_a_failing_unit_does_not_disturb_its_neighbours(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ codings = st.builds(
     st.sampled_from(CODES),
     st.sampled_from(SYSTEMS),
 )
-days = st.integers(1, 6).map(lambda day: f"2024-01-0{day}")
-times = st.one_of(days, st.builds("{}T{:02}:00:00Z".format, days, st.integers(0, 23)), st.just("2024-01"))
-numbers = st.integers(0, 60).map(lambda tenths: tenths / 10)
+days = st.integers(1, 3).map(lambda day: f"2024-01-0{day}")
+times = st.one_of(days, st.builds("{}T{:02}:00:00Z".format, days, st.sampled_from([0, 23])), st.just("2024-01"))
+numbers = st.integers(0, 20).map(lambda tenths: tenths / 10)
 
 
 @st.composite
@@ -147,7 +147,7 @@ def date_asked(draw: st.DrawFn) -> Asked:
 
 @st.composite
 def quantity_asked(draw: st.DrawFn) -> Asked:
-    prefix, text = draw(prefixes), draw(st.one_of(numbers.map(str), st.integers(0, 6).map(str)))
+    prefix, text = draw(prefixes), draw(st.one_of(numbers.map(str), st.integers(0, 2).map(str)))
 
     def meets(item: Json) -> bool:
         held = item.get("valueQuantity")
