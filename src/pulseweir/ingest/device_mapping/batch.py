@@ -115,7 +115,8 @@ def generate(program: Program, normalize: Normalize, messages: Messages, chosen:
     refused: dict[int, MessageError] = {}
     undecided: list[int] = []
     envelope = messages.envelopes()
-    bodies, devices, complete = messages.bodies, rows.devices, rows.complete
+    bodies, devices, codes = messages.bodies, rows.devices, rows.codes
+    add_message, add_end = rows.messages.append, rows.ends.append
     longest = messages.longest_properties()
     for index in chosen:
         before = len(devices)
@@ -128,7 +129,8 @@ def generate(program: Program, normalize: Normalize, messages: Messages, chosen:
             rows.forget(before)
             undecided.append(index)
             continue
-        complete(index)
+        add_message(index)
+        add_end(len(codes))
         # No text of a message is longer than the message: most cannot spend too much on texts.
         if (FAST_STEPS - left) * (len(bodies[index]) + longest) > _SHORT and rows.text_steps() > TEXT_STEPS:
             rows.uncomplete()

@@ -4,6 +4,7 @@ Values stay numbers until here, so that a whole column of them becomes text at o
 `tokens.render` makes of the same number.
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -55,11 +56,11 @@ class Rows:
         self.layouts = layouts
         self.devices: Cells = []
         self.moments: Cells = []
-        self.heads: list[int] = []
-        self.codes: list[int] = []
+        self.heads = array("q")
+        self.codes = array("q")
         self.own: list[list[Cells]] = [[[] for _ in (*layout.identities, *layout.names)] for layout in layouts]
-        self.messages: list[int] = []
-        self.ends: list[int] = []
+        self.messages = array("q")
+        self.ends = array("q")
 
     def appends(self) -> list[Callable[..., None]]:
         """What generated source is bound to."""
@@ -123,8 +124,9 @@ def to_table(rows: Rows) -> tuple[pa.Table, set[int]]:
     if not rows.codes:
         return NORMALIZED_SCHEMA.empty_table(), set()
     moments, bad = instants(rows.moments)
-    heads = np.array(rows.heads, np.int64)
-    messages = np.repeat(np.array(rows.messages, np.int64), np.diff(np.array([0, *rows.ends])))
+    heads = np.frombuffer(rows.heads, np.int64)
+    sizes = np.diff(np.frombuffer(array("q", [0]) + rows.ends, np.int64))
+    messages = np.repeat(np.frombuffer(rows.messages, np.int64), sizes)
     if not bad:
         return _table(rows, messages, moments[heads], heads), set()
     undated = messages[np.isin(heads, bad)]
@@ -134,7 +136,7 @@ def to_table(rows: Rows) -> tuple[pa.Table, set[int]]:
 
 
 def _table(rows: Rows, messages: Integers, moments: Integers, heads: Integers) -> pa.Table:
-    codes = np.array(rows.codes, np.int64)
+    codes = np.frombuffer(rows.codes, np.int64)
     used = np.flatnonzero(np.bincount(codes)).tolist()
     values = {code: [value_columns(cells) for cells in _value_cells(rows, code)] for code in used}
     counts = np.zeros(len(codes), np.int64)

@@ -13,6 +13,7 @@ from pulseweir.ingest.device_mapping.templates import Field, Template
 from pulseweir.ingest.device_mapping.typed_decoder import TypedPlan, plan
 
 _REMEMBERED = 64
+_TYPED_TEMPLATES = 64  # planning takes time with the square of the templates, and gains little for many
 _known: "OrderedDict[str, Tiers]" = OrderedDict()
 _lock = Lock()
 
@@ -39,11 +40,11 @@ class Tiers:
 
     @property
     def typed(self) -> TypedPlan | None:
-        """Tier 2; None when the mapping reads messages in ways it does not know."""
+        """Tier 2; None when the mapping reads messages in ways it does not know, or has very many templates."""
         if "typed" not in self._made:
             with self._making:
                 if "typed" not in self._made:
-                    self._typed = plan(self._templates)
+                    self._typed = plan(self._templates) if len(self._templates) <= _TYPED_TEMPLATES else None
                     self._made.add("typed")
         return self._typed
 
