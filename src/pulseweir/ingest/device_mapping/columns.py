@@ -125,7 +125,8 @@ def to_table(rows: Rows) -> tuple[pa.Table, set[int]]:
         return NORMALIZED_SCHEMA.empty_table(), set()
     moments, bad = instants(rows.moments)
     heads = np.frombuffer(rows.heads, np.int64)
-    sizes = np.diff(np.frombuffer(array("q", [0]) + rows.ends, np.int64))
+    ends: Integers = np.frombuffer(rows.ends, np.int64)
+    sizes = ends - np.concatenate(([0], ends[:-1]))
     messages = np.repeat(np.frombuffer(rows.messages, np.int64), sizes)
     if not bad:
         return _table(rows, messages, moments[heads], heads), set()
