@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulseweir.errors import MappingError, MessageError
@@ -311,6 +311,7 @@ def test_a_fault_in_a_later_template_keeps_earlier_measurements_back() -> None:
     assert caught.value.template == "1"
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="$@.[]()?'\"*:,&|=<>!~/ ab01-\\", max_size=40))
 def test_any_text_compiles_or_is_refused_and_never_crashes(text: str) -> None:
     for language in ("JsonPath", "JmesPath"):
@@ -329,6 +330,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_any_body_normalizes_or_is_refused(body: object) -> None:
     mapping = DeviceMapping.loads(TEMPLATE % '{"valueName": "a", "valueExpression": "$..v"}')

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pulseweir.ingest.device_mapping.columns import value_columns
@@ -21,6 +21,7 @@ columns = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(columns)
 @example([1e-4, 9999999999.999998, -0.0, 0.1 + 0.2])
 @example([0.00009999999999999999])
@@ -84,6 +85,7 @@ def test_what_is_no_date_is_named_by_its_place(text: str, others: list[str]) -> 
     assert bad[-1] == len(others)
 
 
+@settings(deadline=None)
 @given(st.lists(st.datetimes().map(lambda moment: moment.isoformat() + "Z") | st.integers(0, 2**50), min_size=1))
 def test_instants_of_functions_stand_among_texts(tokens: list[object]) -> None:
     expected = [token if isinstance(token, int) else parse_instant(str(token)) for token in tokens]
