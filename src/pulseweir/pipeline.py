@@ -193,6 +193,7 @@ async def fhir(house: House) -> Facts:
     from pulseweir.fhir_store.app import create_app
     from pulseweir.fhir_store.security.guard import Guard, tls_files
     from pulseweir.fhir_store.server import server_config
+    from pulseweir.fhir_store.subscriptions.service import SubscriptionService
 
     if house.settings.fhir.base_url is not None:
         return {"base_url": house.settings.fhir.base_url}
@@ -209,6 +210,8 @@ async def fhir(house: House) -> Facts:
     if security.address is not None:
         config = server_config(app, security.address, security.port, tls=tls_files(security))
         facts["tls_port"] = await house.serve(config)
+    base_url = store.settings.public_base_url or f"http://127.0.0.1:{facts['port']}/fhir"
+    house.loop(SubscriptionService(store, base_url.rstrip("/")).run())
     return facts
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES, parameters_of
 from pulseweir.fhir_store.security.caller import Caller, forbidden
+from pulseweir.fhir_store.subscriptions.topics import watched_type
 
 Pairs = Sequence[tuple[str, str]]
 _TYPE_LETTERS = {"GET": "s", "POST": "c", "PUT": "us", "PATCH": "us", "DELETE": "ds"}
@@ -81,8 +82,7 @@ def check_subscription(caller: Caller, tree: Json) -> None:
     Raises:
         Refusal: 403 when it may not: what a Subscription sends is not held to the scopes of who made it.
     """
-    found = str(tree.get("criteria", "")).partition("?")[0]
-    resource_type = found if found in RESOURCE_TYPES else "*"
+    resource_type = watched_type(tree.get("criteria")) or "*"
     caller.require(resource_type, "rs")
     _refuse_narrowed(caller, resource_type, "rs")
 
