@@ -11,6 +11,7 @@ _IMPORTED_AS = {
     "argon2-cffi": "argon2",
     "prometheus-client": "prometheus_client",
     "pydantic-settings": "pydantic_settings",
+    "pyjwt": "jwt",
 }
 _BENEATH_OTHERS = {"httptools", "python-multipart"}
 """Installed for uvicorn and starlette, which import them."""
