@@ -45,19 +45,24 @@ class Operation:
 
 def _like_search(session: Session, reading: Reading, settings: FhirStoreSettings) -> Answer:
     return answer_search_operation(
-        session, reading.segments, _pairs(reading), strict=reading.strict, settings=settings, base_url=reading.base_url
+        session,
+        reading.segments,
+        parameter_pairs(reading),
+        strict=reading.strict,
+        settings=settings,
+        base_url=reading.base_url,
     )
 
 
 def _status(session: Session, reading: Reading, _: FhirStoreSettings) -> Answer:
-    return answer_status(session, reading, _pairs(reading))
+    return answer_status(session, reading, parameter_pairs(reading))
 
 
 def _events(session: Session, reading: Reading, settings: FhirStoreSettings) -> Answer:
-    return answer_events(session, reading, _pairs(reading), settings)
+    return answer_events(session, reading, parameter_pairs(reading), settings)
 
 
-def _pairs(reading: Reading) -> Pairs:
+def parameter_pairs(reading: Reading) -> Pairs:
     """The query and, of a POST, the simple values of its Parameters."""
     parts = reading.document.tree.get("parameter", []) if reading.document is not None else []
     pairs = list(reading.query)
