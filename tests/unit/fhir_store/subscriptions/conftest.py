@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,10 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from fhir_site import Site
+from pulseweir.clock import Clock
 from pulseweir.fhir_store.settings import FhirStoreSettings
+from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.listening import listen
 from subscription_site import House, Receiver
 
@@ -47,3 +50,17 @@ async def make_house(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
 async def house(make_house: Callable[..., Any]) -> House:
     made: House = await make_house()
     return made
+
+
+@pytest.fixture
+def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    opened: list[FhirStore] = []
+
+    def make(**settings: Any) -> Site:
+        store = FhirStore.open(tmp_path / "site", Clock(), FhirStoreSettings(**settings))
+        opened.append(store)
+        return Site(store, tmp_path / "site")
+
+    yield make
+    for store in opened:
+        store.close()
