@@ -202,24 +202,31 @@ async def connector(house: House) -> Facts:
 async def fhir(house: House) -> Facts:
     """Step 5: the embedded FHIR service; nothing when another one is named."""
     from pulseweir.fhir_store.app import create_app
+    from pulseweir.fhir_store.export.exports import Exports
     from pulseweir.fhir_store.security.guard import Guard, tls_files
     from pulseweir.fhir_store.server import server_config
+    from pulseweir.fhir_store.subscriptions.service import SubscriptionService
 
     if house.settings.fhir.base_url is not None:
         return {"base_url": house.settings.fhir.base_url}
     store = systems.open_fhir_store(house.settings, house.clock)
+    exports = Exports(store)
 
     async def close() -> None:
         await asyncio.to_thread(store.close)
+        await asyncio.to_thread(exports.close)
 
     house.on_close(close)
     guard = Guard.open(store)
-    app = create_app(store, guard=guard)
+    app = create_app(store, guard=guard, exports=exports)
+    house.loop(exports.keep())
     facts = {"port": await house.serve(server_config(app, "127.0.0.1", house.settings.fhir.port))}
     security = guard.settings
     if security.address is not None:
         config = server_config(app, security.address, security.port, tls=tls_files(security))
         facts["tls_port"] = await house.serve(config)
+    base_url = store.settings.public_base_url or f"http://127.0.0.1:{facts['port']}/fhir"
+    house.loop(SubscriptionService(store, base_url.rstrip("/")).run())
     return facts
 
 

@@ -74,6 +74,11 @@ FHIR_STORE_REFUSED = Counter(
 FHIR_STORE_AUDIT_EVENTS = Counter(
     "pulseweir_fhir_store_audit_events_total", "Step 5: AuditEvents of the embedded FHIR store, by outcome", ["outcome"]
 )
+FHIR_STORE_NOTIFICATIONS = Counter(
+    "pulseweir_fhir_store_notifications_total",
+    "Step 5: notifications of Subscriptions of the embedded FHIR store, by outcome",
+    ["outcome"],
+)
 BUS_CONSUMER_LAG = Gauge(
     "pulseweir_bus_consumer_lag_messages", "All steps: rows published and not committed", ["topic", "group"]
 )

@@ -25,7 +25,7 @@ _ALLOWED = {
 }
 _MACHINE = re.compile(r"(?<![\w.])/(?:work|home|root|Users)/\w|[\w-]+\.(?:internal|lan|corp)\b|[\w-]+\.[\w-]+\.local\b")
 _REGISTRY = re.compile(
-    r"--(?:extra-)?index-url|--find-links|\b(?:pypi|(?<!fhir-)registry|mirror|proxy)[\w.-]*\.[a-z]{2,}/", re.IGNORECASE
+    r"--(?:extra-)?index-url|--find-links|(?<!fhir-)\b(?:pypi|registry|mirror|proxy)[\w.-]*\.[a-z]{2,}/", re.IGNORECASE
 )
 _TEXT = {
     ".cfg",

@@ -19,7 +19,9 @@ from starlette.types import Receive, Scope, Send
 
 from pulseweir.errors import RetryLater
 from pulseweir.fhir_store.calls import Call
-from pulseweir.fhir_store.negotiation import check_content_type, presentation, presented, read_form, read_query
+from pulseweir.fhir_store.export.answers import STATUS, answer_export, is_export
+from pulseweir.fhir_store.export.exports import Exports
+from pulseweir.fhir_store.negotiation import PLAIN, check_content_type, presentation, presented, read_form, read_query
 from pulseweir.fhir_store.outcomes import Answer, Refusal, refusal_answer
 from pulseweir.fhir_store.routes import answer_call
 from pulseweir.fhir_store.security.access import Asked, reset_access, set_access
@@ -39,7 +41,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9.\-_:]{1,128}")
 _log = structlog.get_logger()
 
 
-def create_app(store: FhirStore, *, base_url_path: str = "/fhir", guard: Guard | None = None) -> Starlette:
+def create_app(
+    store: FhirStore, *, base_url_path: str = "/fhir", guard: Guard | None = None, exports: Exports | None = None
+) -> Starlette:
     """The FHIR server of one store, with `/livez` and `/readyz` beside it.
 
     The caller opens and closes the store.
@@ -48,6 +52,7 @@ def create_app(store: FhirStore, *, base_url_path: str = "/fhir", guard: Guard |
         store: Where the resources are.
         base_url_path: Path of the FHIR base URL.
         guard: Who says which caller a request has; none lets everybody do everything.
+        exports: Bulk exports of the store; none makes them here.
     """
 
     async def live(_: Request) -> Response:
@@ -56,7 +61,7 @@ def create_app(store: FhirStore, *, base_url_path: str = "/fhir", guard: Guard |
     async def ready(_: Request) -> Response:
         return JSONResponse({"status": "ready" if store.is_ready else "stopped"}, 200 if store.is_ready else 503)
 
-    endpoint = FhirEndpoint(store, base_url_path, guard or Guard())
+    endpoint = FhirEndpoint(store, base_url_path, guard or Guard(), exports or Exports(store))
     app = Starlette(
         routes=[
             Route("/livez", live),
@@ -77,6 +82,7 @@ class FhirEndpoint:
     store: FhirStore
     base_url_path: str
     guard: Guard
+    exports: Exports
     _in_work: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,7 +126,10 @@ class FhirEndpoint:
             access.asked = _asked(call, scope)
         before = set_access(access)
         try:
-            answer = await answer_call(self.store, call)
+            if is_export(call.segments):
+                answer = await answer_export(self.exports, call, needs_token=not self.guard.is_open)
+            else:
+                answer = await answer_call(self.store, call)
         except Refusal as refusal:
             if refusal.status == 403:
                 FHIR_STORE_REFUSED.labels("forbidden").inc()
@@ -146,7 +155,8 @@ class FhirEndpoint:
 
     async def _call(self, scope: Scope, headers: Headers, receive: Receive, path: str) -> Call:
         query = read_query(scope["query_string"]) if scope["query_string"] else []
-        look = presentation(headers, query)
+        # Files of an export are what they are, whatever the client accepts.
+        look = PLAIN if path.startswith(STATUS) else presentation(headers, query)
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         body = b""
         if method in {"POST", "PUT", "PATCH"}:

@@ -5,15 +5,19 @@ from functools import cache
 import msgspec
 
 import pulseweir
+from pulseweir.fhir_store.export.kickoff import BULK_DATA, DEFINITIONS
 from pulseweir.fhir_store.operations import OPERATIONS
 from pulseweir.fhir_store.outcomes import Json
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES, parameters_of
 from pulseweir.fhir_store.patching import PATCH_TYPES
 from pulseweir.fhir_store.settings import FhirStoreSettings
+from pulseweir.fhir_store.subscriptions.definition import BACKPORT
+from pulseweir.fhir_store.subscriptions.topics import topic_of
 
 _READS = ("read", "vread", "history-instance", "history-type", "create", "search-type")
 _CHANGES = ("update", "patch", "delete")
 _SYSTEM = ("transaction", "batch", "history-system", "search-system")
+_TOPIC = f"{BACKPORT}/capabilitystatement-subscriptiontopic-canonical"
 _STARTED = "2024-01-01"
 
 
@@ -24,6 +28,7 @@ def capability_statement(base_url: str, settings: FhirStoreSettings, security: J
         "status": "active",
         "date": _STARTED,
         "kind": "instance",
+        "instantiates": [BULK_DATA],
         "software": {"name": "pulseweir", "version": pulseweir.__version__},
         "implementation": {"description": "pulseweir embedded FHIR store", "url": base_url},
         "fhirVersion": "4.0.1",
@@ -45,7 +50,8 @@ def capability_statement(base_url: str, settings: FhirStoreSettings, security: J
                     {"name": name[1:], "definition": operation.definition}
                     for name, operation in OPERATIONS.items()
                     if operation.on_system
-                ],
+                ]
+                + _exports(""),
             }
         ],
     }
@@ -80,9 +86,17 @@ def _resource(resource_type: str, *, several: bool) -> Json:
             {"name": name[1:], "definition": operation.definition}
             for name, operation in OPERATIONS.items()
             if resource_type in (*operation.on_type, *operation.on_instance)
-        ],
+        ]
+        + _exports(resource_type),
     }
+    if resource_type == "Subscription":
+        resource["extension"] = [{"url": _TOPIC, "valueCanonical": topic_of(name)} for name in RESOURCE_TYPES]
     return {name: value for name, value in resource.items() if value != []}
+
+
+def _exports(resource_type: str) -> list[Json]:
+    found = DEFINITIONS.get(resource_type)
+    return [{"name": "export", "definition": found}] if found else []
 
 
 def _pointing_to(resource_type: str) -> list[str]:

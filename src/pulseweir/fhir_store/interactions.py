@@ -16,6 +16,7 @@ from pulseweir.fhir_store.searching import find_matches
 from pulseweir.fhir_store.session import Stored, WriteSession, find_current, find_versions
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import ReadSession
+from pulseweir.fhir_store.subscriptions.definition import check_subscription_resource
 from pulseweir.fhir_store.validation import check_resource, is_resource_id
 
 _SEVERAL = "Several resources match the condition; make it narrower."
@@ -55,10 +56,11 @@ def check_incoming(tree: Json, text: bytes, wanted_type: str | None, settings: F
     """Check a resource of a request.
 
     Raises:
-        Refusal: 400 or 422; see `check_depth` and `check_resource`.
+        Refusal: 400 or 422; see `check_depth`, `check_resource` and `check_subscription_resource`.
     """
     check_depth(tree, text, settings.maximum_depth_levels)
     resource_type = check_resource(tree, wanted_type=wanted_type, level=settings.validation)
+    check_subscription_resource(tree, settings)
     return Incoming(resource_type, tree.get("id"), tree, text)
 
 

@@ -15,6 +15,7 @@ from pulseweir.fhir_store.search_operations import answer_search_operation
 from pulseweir.fhir_store.session import WriteSession
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import ReadSession
+from pulseweir.fhir_store.subscriptions.operations import answer_events, answer_status
 from pulseweir.fhir_store.validating import answer_validate
 from pulseweir.fhir_store.validation import check_id, check_type
 
@@ -44,11 +45,24 @@ class Operation:
 
 def _like_search(session: Session, reading: Reading, settings: FhirStoreSettings) -> Answer:
     return answer_search_operation(
-        session, reading.segments, _pairs(reading), strict=reading.strict, settings=settings, base_url=reading.base_url
+        session,
+        reading.segments,
+        parameter_pairs(reading),
+        strict=reading.strict,
+        settings=settings,
+        base_url=reading.base_url,
     )
 
 
-def _pairs(reading: Reading) -> Pairs:
+def _status(session: Session, reading: Reading, _: FhirStoreSettings) -> Answer:
+    return answer_status(session, reading, parameter_pairs(reading))
+
+
+def _events(session: Session, reading: Reading, settings: FhirStoreSettings) -> Answer:
+    return answer_events(session, reading, parameter_pairs(reading), settings)
+
+
+def parameter_pairs(reading: Reading) -> Pairs:
     """The query and, of a POST, the simple values of its Parameters."""
     parts = reading.document.tree.get("parameter", []) if reading.document is not None else []
     pairs = list(reading.query)
@@ -83,6 +97,19 @@ OPERATIONS: dict[str, Operation] = {
         _like_search,
         on_type=("Observation",),
         gettable=("type",),
+    ),
+    "$status": Operation(
+        "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition/backport-subscription-status",
+        _status,
+        on_type=("Subscription",),
+        on_instance=("Subscription",),
+        gettable=("type", "instance"),
+    ),
+    "$events": Operation(
+        "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition/backport-subscription-events",
+        _events,
+        on_instance=("Subscription",),
+        gettable=("instance",),
     ),
 }
 

@@ -5,7 +5,9 @@ own narrow table, so that a chart query walks one index, and so have their compo
 live in generic tables: ``text_index`` (tokens, references, strings, URIs), ``range_index`` (dates in microseconds,
 numbers) and ``amount_index`` (quantities in their own unit). Sets of codings and units are interned: ``token_set``
 and ``token_text`` hold the codes and texts of a set, ``unit`` what a unit is. ``setting`` names the definitions
-that the index was made with. Instants are microseconds since 1970 UTC; names are interned in ``term``.
+that the index was made with. ``change`` has the versions of a ``followed_type`` that Subscriptions have not looked at
+yet, ``subscription`` how each of these stands, ``subscription_event`` what it was or will be told. Instants are
+microseconds since 1970 UTC; names are interned in ``term``.
 """
 
 INDEX_TABLES = ("text_index", "range_index", "amount_index", "observation", "observation_component")
@@ -101,5 +103,37 @@ MIGRATIONS = (
     ALTER TABLE history ADD COLUMN type INTEGER NOT NULL DEFAULT 0;
     UPDATE history SET type = (SELECT type FROM resource WHERE resource.pk = history.pk);
     CREATE INDEX history_updated ON history (type, updated);
+    """,
+    """
+    CREATE TABLE followed_type (type INTEGER PRIMARY KEY);
+    CREATE TABLE change (
+        position INTEGER PRIMARY KEY AUTOINCREMENT, pk INTEGER NOT NULL, version INTEGER NOT NULL
+    );
+    CREATE TRIGGER change_created AFTER INSERT ON resource
+    WHEN EXISTS (SELECT 1 FROM followed_type WHERE type = NEW.type)
+    BEGIN INSERT INTO change (pk, version) VALUES (NEW.pk, NEW.version); END;
+    CREATE TRIGGER change_updated AFTER UPDATE OF version ON resource
+    WHEN EXISTS (SELECT 1 FROM followed_type WHERE type = NEW.type)
+    BEGIN INSERT INTO change (pk, version) VALUES (NEW.pk, NEW.version); END;
+    CREATE TABLE subscription (
+        pk INTEGER PRIMARY KEY,
+        version INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        watched INTEGER NOT NULL,
+        since_position INTEGER,
+        events INTEGER NOT NULL DEFAULT 0,
+        delivered INTEGER NOT NULL DEFAULT 0,
+        failures INTEGER NOT NULL DEFAULT 0,
+        failing_since INTEGER,
+        error TEXT NOT NULL DEFAULT ''
+    );
+    CREATE TABLE subscription_event (
+        subscription INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        pk INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        interaction TEXT NOT NULL,
+        PRIMARY KEY (subscription, number)
+    ) WITHOUT ROWID;
     """,
 )

@@ -4,7 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pulseweir.fhir_store.export.settings import ExportSettings
 from pulseweir.fhir_store.security.settings import FhirSecuritySettings, LimitSettings
+from pulseweir.fhir_store.subscriptions.settings import SubscriptionSettings
 
 
 class FhirStoreSettings(BaseModel):
@@ -40,3 +42,9 @@ class FhirStoreSettings(BaseModel):
     )
     limits: LimitSettings = Field(default_factory=LimitSettings, description="What one request may cost.")
     security: FhirSecuritySettings = Field(default_factory=FhirSecuritySettings, description="Who reaches the store.")
+    subscriptions: SubscriptionSettings = Field(
+        default_factory=SubscriptionSettings, description="Where Subscriptions may send, and how patiently."
+    )
+    export: ExportSettings = Field(
+        default_factory=ExportSettings, description="How much is exported at once, and for how long it is kept."
+    )

@@ -55,6 +55,9 @@ class FhirStore:
     """Resources, their history and their index in one SQLite file.
 
     A write that returned survives a power cut. Units that wait together share one commit; each is all or nothing.
+
+    Attributes:
+        after_commit: Called by the writer thread after every commit; it must neither wait nor fail.
     """
 
     def __init__(self, path: Path, clock: Clock, settings: FhirStoreSettings) -> None:
@@ -72,6 +75,7 @@ class FhirStore:
         self._changes = ChangeCount(path.parent / COUNT_FILE_NAME, real_microseconds())
         self._thread = threading.Thread(target=self._write_forever, name="fhir-writer", daemon=True)
         self._closed = False
+        self.after_commit: Callable[[], None] | None = None
         self._thread.start()
 
     @classmethod
@@ -214,6 +218,8 @@ class FhirStore:
         except (apsw.Error, OSError) as error:
             failure = RetryLater(f"The FHIR store could not commit ({type(error).__name__}); check the disk.")
             results = [(unit, None, failure) for unit in units]
+        if self.after_commit is not None:
+            self.after_commit()
         for unit, outcome, failed in results:
             if unit.done.set_running_or_notify_cancel():
                 if failed is None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES, parameters_of
 from pulseweir.fhir_store.security.caller import Caller, forbidden
+from pulseweir.fhir_store.subscriptions.topics import watched_type
 
 Pairs = Sequence[tuple[str, str]]
 _TYPE_LETTERS = {"GET": "s", "POST": "c", "PUT": "us", "PATCH": "us", "DELETE": "ds"}
@@ -40,7 +41,7 @@ def check_rights(
     resource_type = segments[0] if segments and segments[0] in RESOURCE_TYPES else "*"
     last = segments[-1] if segments else ""
     if any(segment.startswith("$") for segment in segments):
-        _check_operation(caller, resource_type, segments)
+        _check_operation(caller, resource_type, segments, query)
     elif resource_type == "*":
         _check_system(caller, segments, query)
     elif len(segments) == 1 or last == "_search":
@@ -81,8 +82,7 @@ def check_subscription(caller: Caller, tree: Json) -> None:
     Raises:
         Refusal: 403 when it may not: what a Subscription sends is not held to the scopes of who made it.
     """
-    found = str(tree.get("criteria", "")).partition("?")[0]
-    resource_type = found if found in RESOURCE_TYPES else "*"
+    resource_type = watched_type(tree.get("criteria")) or "*"
     caller.require(resource_type, "rs")
     _refuse_narrowed(caller, resource_type, "rs")
 
@@ -98,7 +98,7 @@ def _check_system(caller: Caller, segments: Sequence[str], query: Pairs) -> None
             _refuse_narrowed(caller, known, "s")
 
 
-def _check_operation(caller: Caller, resource_type: str, segments: Sequence[str]) -> None:
+def _check_operation(caller: Caller, resource_type: str, segments: Sequence[str], query: Pairs) -> None:
     match next(segment for segment in segments if segment.startswith("$")):
         case "$validate":
             if not (caller.may(resource_type, "c") or caller.may(resource_type, "u")):
@@ -113,12 +113,21 @@ def _check_operation(caller: Caller, resource_type: str, segments: Sequence[str]
         case "$status" | "$events":
             caller.require("Subscription", "r")
             _refuse_narrowed(caller, "Subscription", "r")
-        case "$export" | "$export-status":
-            caller.require("*", "rs")
-            _refuse_narrowed(caller, "*", "rs")
+        case "$export":
+            _check_export(caller, query)
+        case "$export-status":
+            # Shown to the client that asked for it, and to nobody else: that is held where exports are found.
+            return
         case _:
             caller.require("*", "cruds")
             _refuse_narrowed(caller, "*")
+
+
+def _check_export(caller: Caller, query: Pairs) -> None:
+    named = {each for name, text in query if name == "_type" for each in text.split(",")} or {"*"}
+    for each in sorted(name if name in RESOURCE_TYPES else "*" for name in named):
+        caller.require(each, "rs")
+        _refuse_narrowed(caller, each, "rs")
 
 
 def _refuse_narrowed(caller: Caller, resource_type: str, letters: str = "cruds") -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from fhir_site import Json, Site, flag, observation, patient
 from pulseweir.clock import Clock
+from pulseweir.fhir_store.security import audit_trail
 from pulseweir.fhir_store.security.audit_trail import Verified, verify_directory
 from pulseweir.fhir_store.security.clients import house_token
 from pulseweir.fhir_store.security.settings import FhirSecuritySettings
@@ -305,8 +306,6 @@ async def test_what_was_read_is_written_down_before_the_store_closes(site: Site)
 async def test_nothing_is_shown_while_the_audit_cannot_be_written(
     site: Site, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pulseweir.fhir_store.security import audit_trail
-
     def fail(*_: Any) -> Json:
         raise OSError("disk")
 
@@ -319,6 +318,18 @@ async def test_nothing_is_shown_while_the_audit_cannot_be_written(
     await http.get("Observation/o1")
     assert (await http.get("Observation/o1")).status_code == 200
     assert verify_directory(site.directory).broken is None
+
+
+async def test_a_write_and_its_event_are_stored_together_or_not_at_all(
+    site: Site, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Json:
+        raise OSError("disk")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audit_trail, "audit_event", fail)
+        assert (await http.put("Flag/f1", json=flag("f1"))).status_code == 500
+    assert (await http.get("Flag/f1")).status_code == 404
 
 
 def test_a_directory_without_a_store_has_nothing_to_verify(tmp_path: Path) -> None:

@@ -197,3 +197,28 @@ async def test_what_a_search_finds_is_what_can_be_read(
         read = {f"Observation/r{n}" for n in range(4) if (await http.get(f"Observation/r{n}")).status_code == 200}
 
     assert searched == read
+
+
+async def test_operations_stay_inside(ward: Site) -> None:
+    await ward.fill(observation("o3", "p2", performer=[{"reference": "Patient/p1"}]))
+    async with ward.http(ward.token(*ALL, patient="p1")) as http:
+        everything = found(await http.get("Patient/p1/$everything"))
+        assert sorted(everything) == ["Flag/f1", "Observation/lab1", "Observation/o1", "Observation/o3", "Patient/p1"]
+        assert (await http.get("Patient/p2/$everything")).status_code == 404
+        # An Observation of another patient is within when the token's patient performed it.
+        assert found(await http.get("Observation/$lastn?patient=p2&max=5")) == ["Observation/o3"]
+        last = found(await http.get("Observation/$lastn?patient=p1&max=5"))
+        assert sorted(last) == ["Observation/lab1", "Observation/o1"]
+        several = found(await http.get("?_type=Observation,Flag&_id=o1,o2,f1,f2"))
+        assert sorted(several) == ["Flag/f1", "Observation/o1"]
+        assert found(await http.get("Patient/p2/Observation")) == ["Observation/o3"]
+    async with ward.http(ward.token("system/Patient.rs", "system/Flag.rs", name="flags")) as http:
+        assert sorted(found(await http.get("Patient/p1/$everything"))) == ["Flag/f1", "Patient/p1"]
+
+
+async def test_who_reads_all_and_writes_some_is_told_so(ward: Site) -> None:
+    async with ward.http(ward.token("system/Observation.rs", "system/Observation.ud?category=vital-signs")) as http:
+        assert (await http.get("Observation/lab1")).status_code == 200
+        assert (await http.put("Observation/lab1", json=observation("lab1"))).status_code == 403
+        assert await statuses(http, "DELETE", ["Observation/lab1", "Observation/o1"]) == [403, 204]
+        assert (await http.put("Observation/o2", json=observation("o2", status="amended"))).status_code == 200

@@ -1,0 +1,63 @@
+"""Which changes concern which Subscription: the store's own search, over nothing but the changed versions.
+
+The versions are indexed in a scratch database in memory, as they would be in the store, and searched there. So the
+answer is that of a search at the moment of the change, whatever was written since, and the store is not asked.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pulseweir.fhir_store.schema import MIGRATIONS
+from pulseweir.fhir_store.searching import run_search
+from pulseweir.fhir_store.session import WriteSession
+from pulseweir.fhir_store.subscriptions.definition import Definition
+from pulseweir.fhir_store.subscriptions.ledger import Change
+from pulseweir.sqlite import connect, migrate
+
+
+class Matcher:
+    """Searches changed versions. Used by one thread at a time."""
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+        self._connection = connect(Path(":memory:"))
+        migrate(self._connection, MIGRATIONS)
+        # Several versions of a resource may lie side by side here.
+        self._connection.execute("DROP INDEX resource_identity; CREATE INDEX resource_identity ON resource (type, id)")
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._connection.close()
+
+    def match(self, changes: Sequence[Change], asked: Mapping[int, Definition]) -> dict[int, list[Change]]:
+        """The changes that concern each Subscription, in order.
+
+        Deletions concern Subscriptions with a topic only.
+
+        Raises:
+            Refusal: A value in the criteria makes no sense.
+        """
+        self._connection.execute("BEGIN")
+        session = WriteSession(self._connection)
+        session.search_ends = float("inf")
+        types = {definition.resource_type for definition in asked.values()}
+        held: dict[int, Change] = {}
+        try:
+            for change in changes:
+                subject = change.subject
+                if subject.resource_type in types:
+                    session.now_microseconds = subject.updated
+                    parts = subject.meta, subject.content
+                    copy = session.insert(subject.resource_type, subject.resource_id, subject.tree(), parts)
+                    held[copy.pk] = change
+            return {pk: self._matches(session, definition, held) for pk, definition in asked.items()}
+        finally:
+            self._connection.execute("ROLLBACK")
+
+    def _matches(self, session: WriteSession, definition: Definition, held: Mapping[int, Change]) -> list[Change]:
+        page = run_search(session, definition.search(len(held) + 1, self._base_url))
+        found = [held[stored.pk] for stored in page.matches]
+        return sorted(
+            (change for change in found if definition.topic or change.interaction != "delete"),
+            key=lambda change: change.position,
+        )

@@ -1,0 +1,327 @@
+"""Bulk export over HTTP: who, what, when, and what becomes of the files."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from fhir_site import Site, flag, observation, patient
+from pulseweir.clock import Clock
+from pulseweir.fhir_store.app import create_app
+from pulseweir.fhir_store.export.exports import FOLDER, Exports
+from pulseweir.fhir_store.export.writing import Stopped, write_files
+from pulseweir.fhir_store.storage import FhirStore
+
+Json = dict[str, Any]
+ASYNC = {"prefer": "respond-async"}
+
+
+@asynccontextmanager
+async def client(site: Site, **members: Any) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(create_app(site.store, exports=Exports(site.store, **members)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://fhir.test/fhir/") as http:
+        yield http
+
+
+async def begin(http: httpx.AsyncClient, path: str = "$export", **query: str) -> str:
+    answer = await http.get(path, headers=ASYNC, params=query)
+    assert answer.status_code == 202, answer.text
+    return answer.headers["content-location"]
+
+
+async def manifest(http: httpx.AsyncClient, place: str) -> Json:
+    while True:
+        answer = await http.get(place)
+        if answer.status_code != 202:
+            assert answer.status_code == 200, answer.text
+            assert answer.headers["content-type"].startswith("application/json")
+            assert "expires" in answer.headers
+            return dict(answer.json())
+        assert answer.headers["retry-after"] == "1"
+        assert answer.headers["x-progress"]
+        await asyncio.sleep(0.01)
+
+
+async def lines(http: httpx.AsyncClient, made: Json) -> list[Json]:
+    found = []
+    for file in made["output"]:
+        answer = await http.get(file["url"], headers={"accept": "application/fhir+ndjson"})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/fhir+ndjson")
+        resources = [msgspec.json.decode(line) for line in answer.content.splitlines()]
+        assert len(resources) == file["count"]
+        assert {each["resourceType"] for each in resources} == {file["type"]}
+        found += resources
+    return found
+
+
+def names(resources: list[Json]) -> set[str]:
+    return {f"{each['resourceType']}/{each['id']}" for each in resources}
+
+
+async def exported(http: httpx.AsyncClient, path: str = "$export", **query: str) -> set[str]:
+    found = await lines(http, await manifest(http, await begin(http, path, **query)))
+    assert len(found) == len(names(found))
+    return names(found)
+
+
+PRACTITIONER = {"resourceType": "Practitioner", "id": "d1"}
+GROUP = {
+    "resourceType": "Group",
+    "id": "g1",
+    "type": "person",
+    "actual": True,
+    "member": [
+        {"entity": {"reference": "Patient/p1"}},
+        {"entity": {"reference": "Patient/p3"}},
+        {"entity": {"reference": "Patient/p2"}, "inactive": True},
+    ],
+}
+SHARED = observation("shared", "p1", performer=[{"reference": "Patient/p3"}])
+
+
+@pytest.fixture
+async def ward(make_site: Callable[..., Site]) -> Site:
+    site = make_site()
+    await site.fill(
+        *(patient(name) for name in ("p1", "p2", "p3")),
+        observation("o1", "p1"),
+        observation("o2", "p2"),
+        SHARED,
+        flag("f1", "p3"),
+        PRACTITIONER,
+        GROUP,
+    )
+    return site
+
+
+PATIENTS = {"Patient/p1", "Patient/p2", "Patient/p3"}
+CARE = {"Observation/o1", "Observation/o2", "Observation/shared", "Flag/f1"}
+
+
+class SlowWriter:
+    """Writes an export once it is told to go on."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.begun.set()
+        assert self.go_on.wait(30)
+        return write_files(*arguments)
+
+
+async def test_everything_of_the_system_as_it_is_stored(ward: Site) -> None:
+    async with client(ward) as http:
+        made = await manifest(http, await begin(http))
+        found = await lines(http, made)
+        read = (await http.get("Observation/o1")).json()
+
+    assert names(found) == PATIENTS | CARE | {"Practitioner/d1", "Group/g1"}
+    assert next(each for each in found if each["id"] == "o1") == read
+    assert (made["request"], made["requiresAccessToken"], made["error"]) == (
+        "http://fhir.test/fhir/$export",
+        False,
+        [],
+    )
+
+
+async def test_what_is_in_compartments_of_patients(ward: Site) -> None:
+    async with client(ward) as http:
+        assert await exported(http, "Patient/$export") - {"Group/g1"} == PATIENTS | CARE
+
+
+async def test_what_is_of_the_members_of_a_group_comes_once(ward: Site) -> None:
+    async with client(ward) as http:
+        found = await exported(http, "Group/g1/$export")
+        absent = await http.get("Group/none/$export", headers=ASYNC)
+
+    assert found - {"Group/g1"} == {"Patient/p1", "Patient/p3", "Observation/o1", "Observation/shared", "Flag/f1"}
+    assert absent.status_code == 404
+
+
+async def test_types_and_an_instant_narrow_it(ward: Site) -> None:
+    async with client(ward) as http:
+        assert await exported(http, _type="Observation,Flag") == CARE
+        since = (await manifest(http, await begin(http)))["transactionTime"]
+        await asyncio.sleep(0.002)
+        await ward.fill(observation("new"))
+        await http.delete("Observation/o1")
+        assert await exported(http, _type="Observation,Flag", _since=since) == {"Observation/new"}
+
+
+async def test_parameters_may_come_in_a_body(ward: Site) -> None:
+    body = {"resourceType": "Parameters", "parameter": [{"name": "_type", "valueString": "Flag"}]}
+    async with client(ward) as http:
+        answer = await http.post("$export", json=body, headers=ASYNC)
+        found = await lines(http, await manifest(http, answer.headers["content-location"]))
+
+    assert names(found) == {"Flag/f1"}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("$export", {}, 400),
+        ("$export?_type=Nothing", ASYNC, 400),
+        ("$export?_since=yesterday", ASYNC, 400),
+        ("$export?_outputFormat=text/csv", ASYNC, 400),
+        ("$export?_typeFilter=x", ASYNC, 400),
+        ("$export?_typeFilter=x", {"prefer": "respond-async, handling=lenient"}, 202),
+        ("$export?_outputFormat=application/fhir%2Bndjson", ASYNC, 202),
+        ("Observation/$export", ASYNC, 404),
+        ("$export-status/none", {}, 404),
+        ("$export-status", {}, 404),
+    ],
+)
+async def test_what_cannot_be_exported_is_said_at_once(
+    ward: Site, path: str, headers: dict[str, str], status: int
+) -> None:
+    async with client(ward) as http:
+        answer = await http.get(path, headers=headers)
+
+    assert answer.status_code == status
+    if status != 202:
+        assert answer.json()["resourceType"] == "OperationOutcome"
+
+
+async def test_long_types_come_in_several_files(make_site: Callable[..., Site]) -> None:
+    site = make_site(export={"file_bytes": 1024})
+    await site.fill(*(observation(f"o{place}") for place in range(10)))
+    async with client(site) as http:
+        made = await manifest(http, await begin(http, _type="Observation"))
+        found = await lines(http, made)
+
+    assert len(made["output"]) > 2
+    assert len(found) == len(names(found)) == 10
+
+
+async def test_what_is_written_while_it_works_is_not_in_it(ward: Site) -> None:
+    slow = SlowWriter()
+    async with client(ward, write=slow) as http:
+        place = await begin(http, _type="Observation")
+        await asyncio.to_thread(slow.begun.wait, 30)
+        await ward.fill(observation("late"), observation("o1", status="amended"))
+        slow.go_on.set()
+        found = await lines(http, await manifest(http, place))
+
+    assert names(found) == {"Observation/o1", "Observation/o2", "Observation/shared"}
+    assert {each["status"] for each in found} == {"final"}
+
+
+async def test_a_cancelled_export_is_gone(ward: Site) -> None:
+    async with client(ward) as http:
+        place = await begin(http)
+        made = await manifest(http, place)
+        assert (await http.delete(place)).status_code == 202
+        assert (await http.get(place)).status_code == 404
+        assert (await http.get(made["output"][0]["url"])).status_code == 404
+
+    assert list((ward.directory / FOLDER).iterdir()) == []
+
+
+async def test_an_export_at_work_can_be_cancelled(ward: Site) -> None:
+    slow = SlowWriter()
+    made = Exports(ward.store, write=slow)
+    transport = httpx.ASGITransport(create_app(ward.store, exports=made))
+    async with httpx.AsyncClient(transport=transport, base_url="http://fhir.test/fhir/") as http:
+        place = await begin(http)
+        await asyncio.to_thread(slow.begun.wait, 30)
+        assert (await http.delete(place)).status_code == 202
+        assert (await http.get(place)).status_code == 404
+        slow.go_on.set()
+        made._pool.submit(lambda: None).result()
+
+    assert list((ward.directory / FOLDER).iterdir()) == []
+
+
+async def test_an_expired_export_is_removed(make_site: Callable[..., Site]) -> None:
+    site = make_site(export={"hours_kept": 1})
+    await site.fill(patient("p1"))
+    now = [0]
+    async with client(site, now=lambda: now[0]) as http:
+        place = await begin(http)
+        await manifest(http, place)
+        now[0] = 3_600 * 1_000_000 - 1
+        assert (await http.get(place)).status_code == 200
+        now[0] += 1
+        assert (await http.get(place)).status_code == 404
+
+    assert list((site.directory / FOLDER).iterdir()) == []
+
+
+async def test_a_restart_keeps_what_is_ready_and_begins_the_rest_anew(ward: Site) -> None:
+    begun = threading.Event()
+
+    def never(*_: Any) -> Any:
+        begun.set()
+        raise Stopped
+
+    async with client(ward) as http:
+        ready = await begin(http, _type="Flag")
+        await manifest(http, ready)
+    async with client(ward, write=never) as http:
+        unfinished = await begin(http, _type="Patient")
+        await asyncio.to_thread(begun.wait, 30)
+    ward.store.close()
+    again = Site(FhirStore.open(ward.directory, Clock()), ward.directory)
+    try:
+        async with client(again) as http:
+            assert names(await lines(http, await manifest(http, ready))) == {"Flag/f1"}
+            assert names(await lines(http, await manifest(http, unfinished))) == PATIENTS
+    finally:
+        again.store.close()
+
+
+async def test_a_failed_export_says_so(ward: Site) -> None:
+    def fail(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    async with client(ward, write=fail) as http:
+        place = await begin(http)
+        while (answer := await http.get(place)).status_code == 202:
+            await asyncio.sleep(0.01)
+
+    assert (answer.status_code, answer.json()["resourceType"]) == (500, "OperationOutcome")
+
+
+async def test_only_so_many_wait(make_site: Callable[..., Site]) -> None:
+    slow = SlowWriter()
+    site = make_site(export={"unfinished_exports": 2})
+    async with client(site, write=slow) as http:
+        await begin(http)
+        await begin(http)
+        answer = await http.get("$export", headers=ASYNC)
+        slow.go_on.set()
+
+    assert (answer.status_code, "retry-after" in answer.headers) == (429, True)
+
+
+async def test_an_export_belongs_to_who_asked_and_reaches_what_it_may_search(ward: Site) -> None:
+    system = ward.token("system/Observation.rs", "system/Flag.rs", name="system")
+    other = ward.token("system/*.cruds", name="other")
+    narrowed = ward.token("system/Observation.rs?category=vital-signs", name="narrowed")
+    body = {"resourceType": "Parameters", "parameter": [{"name": "_type", "valueString": "Patient"}]}
+    async with ward.http(system) as http:
+        assert (await http.get("$export", headers=ASYNC)).status_code == 403
+        assert (await http.get("$export?_type=Patient", headers=ASYNC)).status_code == 403
+        assert (await http.post("$export?_type=Flag", json=body, headers=ASYNC)).status_code == 403
+        place = await begin(http, _type="Observation,Flag")
+        made = await manifest(http, place)
+        assert names(await lines(http, made)) == CARE
+    assert made["requiresAccessToken"] is True
+    async with ward.http(narrowed) as http:
+        assert (await http.get("$export?_type=Observation", headers=ASYNC)).status_code == 403
+        assert (await http.get(place)).status_code == 404
+    async with ward.http(other) as http:
+        assert (await http.get(place)).status_code == 404
+        assert (await http.get(made["output"][0]["url"])).status_code == 404
+        assert (await http.delete(place)).status_code == 404
+    async with ward.http() as http:
+        assert (await http.get(made["output"][0]["url"])).status_code == 401
