@@ -26,8 +26,8 @@ def files(folder: Path, device: tuple[str, str] = ("", ""), fhir: tuple[str, str
     return arguments
 
 
-def findings(arguments: list[str]) -> list[Json]:
-    answer = cli("mapping", "check", *arguments, "--json")
+def findings(command: str, arguments: list[str]) -> list[Json]:
+    answer = cli("mapping", command, *arguments, "--json")
     assert answer.exit_code == 1, answer.output
     return msgspec.json.decode(answer.stdout)  # type: ignore[no-any-return]
 
@@ -39,31 +39,31 @@ def test_a_good_pair_has_no_findings(tmp_path: Path) -> None:
 
 
 def test_an_unknown_loinc_is_found_with_its_place_and_remedy(tmp_path: Path) -> None:
-    [finding] = findings(files(tmp_path, fhir=('"8310-5"', '"8310-6"')))
+    [finding] = findings("lint", files(tmp_path, fhir=('"8310-5"', '"8310-6"')))
 
     assert (finding["severity"], finding["rule"]) == ("error", "unknown-loinc")
-    assert finding["place"] == "temperature"
+    assert (finding["place"], finding["file"], finding["line"]) == ("temperature.temperature", "fhir_mapping.json", 23)
     assert "8310-6" in finding["message"]
-    assert "Look the code up" in finding["message"]
+    assert finding["remedy"] == "Look the code up."
 
 
 def test_an_unknown_member_of_a_device_mapping_is_found_with_its_line(tmp_path: Path) -> None:
-    [finding, *_] = findings(files(tmp_path, device=('"valueName"', '"valueNmae"')))
+    [_, finding] = findings("check", files(tmp_path, device=('"valueName"', '"valueNmae"')))
 
     assert finding["severity"] == "error"
-    assert finding["place"].startswith("device_mapping.json:14:")
-    assert "valueNmae" in finding["place"] + finding["message"]
+    assert (finding["file"], finding["line"]) == ("device_mapping.json", 14)
+    assert "valueNmae" in finding["member"]
 
 
 def test_an_unknown_member_of_a_fhir_mapping_is_found_with_its_line(tmp_path: Path) -> None:
-    [finding, *_] = findings(files(tmp_path, fhir=('"periodInterval"', '"periodIntervall"')))
+    [finding, *_] = findings("check", files(tmp_path, fhir=('"periodInterval"', '"periodIntervall"')))
 
-    assert finding["place"].startswith("fhir_mapping.json:8:")
-    assert "periodIntervall" in finding["place"] + finding["message"]
+    assert (finding["file"], finding["line"]) == ("fhir_mapping.json", 8)
+    assert "periodIntervall" in finding["member"]
 
 
-def test_the_table_of_findings_names_place_and_remedy_too(tmp_path: Path) -> None:
-    answer = cli("mapping", "check", *files(tmp_path, fhir=('"8310-5"', '"8310-6"')))
+def test_the_list_of_findings_names_place_and_remedy_too(tmp_path: Path) -> None:
+    answer = cli("mapping", "lint", *files(tmp_path, fhir=('"8310-5"', '"8310-6"')))
 
     assert answer.exit_code == 1
     assert "temperature" in answer.stdout

@@ -35,7 +35,9 @@ async def test_a_measurement_without_its_value_gets_it_when_it_comes(fhir: FhirC
     after = await written(fhir, rows(SPO2, received=2))
 
     assert "valueQuantity" not in before
+    assert before["dataAbsentReason"]["coding"][0]["code"] == "unknown"
     assert after["valueQuantity"]["value"] == 96
+    assert "dataAbsentReason" not in after
 
 
 async def test_a_session_without_values_covers_its_instants(fhir: FhirClient) -> None:

@@ -41,6 +41,11 @@ class Subject:
     encounter_id: str | None = None
 
 
+_UNKNOWN_VALUE: _Json = {
+    "coding": [{"system": "http://terminology.hl7.org/CodeSystem/data-absent-reason", "code": "unknown"}]
+}
+
+
 def tick_text(tick: int, *, short: bool) -> str:
     """RFC 3339 text of a tick: with seven digits, or with as few as it needs."""
     seconds, fraction = divmod(tick, TICKS_A_SECOND)
@@ -94,7 +99,28 @@ def new_observation(
     ]
     if components:
         made["component"] = components
+    if dates:
+        _say_absent(made)
     return made
+
+
+def _say_absent(observation: _Json) -> None:
+    """Give a vital sign without any value the reason its profile asks for; take that away once there is one.
+
+    Source: FHIR R4 vital-signs profile, vs-2; Observation, obs-6.
+    """
+    has_value = "component" in observation or any(name.startswith("value") for name in observation)
+    if has_value:
+        if observation.get("dataAbsentReason") == _UNKNOWN_VALUE:
+            del observation["dataAbsentReason"]
+    elif any(coding.get("code") == "vital-signs" for coding in _category_codings(observation)):
+        observation.setdefault("dataAbsentReason", copy.deepcopy(_UNKNOWN_VALUE))
+
+
+def _category_codings(observation: _Json) -> list[_Json]:
+    categories = observation.get("category")
+    listed = categories if isinstance(categories, list) else []
+    return [coding for category in listed for coding in category.get("coding", [])]
 
 
 def concept(codes: Collection[Coding], name: str) -> _Json:
@@ -177,6 +203,8 @@ def merged_observation(
     for component in template.components:
         if component.value.value_name in group.samples:
             _merge_component(merged, component, group, (period, old), implausible, overrides=overrides)
+    if dates:
+        _say_absent(merged)
     if merged == existing:
         return existing
     merged["status"] = "amended"

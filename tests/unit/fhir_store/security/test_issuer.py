@@ -31,7 +31,7 @@ def jwks() -> dict[str, Any]:
 
 def claims(**members: Any) -> dict[str, Any]:
     now = real_microseconds() // 1_000_000
-    common = {"iss": ISSUER, "aud": AUDIENCE, "exp": now + 300, "nbf": now - 5, "sub": "u1", "client_id": "app"}
+    common = {"iss": ISSUER, "aud": AUDIENCE, "exp": now + 86_400, "nbf": now - 5, "sub": "u1", "client_id": "app"}
     return common | {"scope": "openid system/Observation.rs"} | members
 
 
