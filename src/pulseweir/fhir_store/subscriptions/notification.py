@@ -1,4 +1,4 @@
-"""What a Subscription's endpoint is sent, and what `$status` and `$events` answer. Pure.
+"""What a Subscription's endpoint is sent, and what `$status` and `$events` answer.
 
 Source: Subscriptions R5 Backport 1.1.0, notifications in R4, http://hl7.org/fhir/uv/subscriptions-backport.
 """
