@@ -8,6 +8,8 @@ from pulseweir.sqlite import connect, copy_database
 
 _DATABASES = {".db", ".sqlite"}
 _LEFT_OUT = {"run", "lock"}
+_EXPORTS = ("fhir", "exports")
+"""Bulk exports are copies themselves, and may expire amid the backup."""
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
@@ -57,6 +59,8 @@ def restore(source: Path, data_directory: Path) -> int:
 
 def _is_state(path: Path, root: Path) -> bool:
     relative = path.relative_to(root)
+    if relative.parts[:2] == _EXPORTS:
+        return False
     return relative.parts[0] not in _LEFT_OUT and not path.name.endswith(_SIDE_FILES) and path.suffix != ".new"
 
 

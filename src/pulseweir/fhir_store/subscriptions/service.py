@@ -114,8 +114,10 @@ class SubscriptionService:
             while True:
                 self._wake.clear()
                 await self._persist(self.turn)
+                # Not wait_for: when the wait ends as the task is cancelled, it forgets the cancellation.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._pause_seconds())
+                    async with asyncio.timeout(self._pause_seconds()):
+                        await self._wake.wait()
                 # Commits come in swarms: one look is enough for those that follow closely.
                 await asyncio.sleep(_GATHER_SECONDS)
         finally:
@@ -288,11 +290,14 @@ class SubscriptionService:
         return max(pause, 0.001)
 
     async def _persist(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do something, again and again while the store cannot write."""
+        """Do something, again and again until it is done: the server beside it goes on meanwhile."""
         while True:
             try:
                 await work()
             except RetryLater:
+                await asyncio.sleep(1)
+            except Exception as error:  # noqa: BLE001 - a bug here must not end the server, nor pass unseen
+                _log.error("fhir_subscriptions_failed", step=5, error=type(error).__name__)
                 await asyncio.sleep(1)
             else:
                 return

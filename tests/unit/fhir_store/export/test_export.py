@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from pulseweir.fhir_store.app import create_app
 from pulseweir.fhir_store.export.exports import FOLDER, Exports
 from pulseweir.fhir_store.export.writing import Stopped, write_files
 from pulseweir.fhir_store.storage import FhirStore
+from pulseweir.operations.backup import backup
 
 Json = dict[str, Any]
 ASYNC = {"prefer": "respond-async"}
@@ -325,3 +327,13 @@ async def test_an_export_belongs_to_who_asked_and_reaches_what_it_may_search(war
         assert (await http.delete(place)).status_code == 404
     async with ward.http() as http:
         assert (await http.get(made["output"][0]["url"])).status_code == 401
+
+
+async def test_a_backup_leaves_exports_out(ward: Site, tmp_path: Path) -> None:
+    async with client(ward) as http:
+        await manifest(http, await begin(http))
+
+    backup(tmp_path, tmp_path.with_name("saved"))
+
+    assert (tmp_path.with_name("saved") / "fhir" / "fhir.sqlite").exists()
+    assert not (tmp_path.with_name("saved") / "fhir" / FOLDER).exists()

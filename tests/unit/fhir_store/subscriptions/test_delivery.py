@@ -39,6 +39,29 @@ async def test_what_was_stored_before_is_not_told(house: House, receiver: Receiv
     assert receiver.ids() == ["after"]
 
 
+async def test_what_is_stored_before_the_handshake_is_answered_is_not_told(make_house: Any) -> None:
+    told: list[list[str]] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        bundle = msgspec.json.decode(request.content)
+        if parameters(bundle)["type"] == ["handshake"]:
+            await house.put(observation("during"))
+        else:
+            told.append([entry["fullUrl"].rsplit("/", 1)[1] for entry in bundle["entry"][1:]])
+        return httpx.Response(200)
+
+    house = await make_house(httpx.MockTransport(answer))
+    # Another one follows Observations already, so that the change is noted.
+    await house.put(criteria_subscription("http://127.0.0.1/", "Observation?code=1-1") | {"id": "s0"})
+    await house.settle()
+    await house.put(topic_subscription("http://127.0.0.1/"))
+    await house.settle()
+    await house.put(observation("after"))
+    await house.settle()
+
+    assert told == [["after"]]
+
+
 async def test_without_a_payload_an_empty_request_tells_of_all(house: House, receiver: Receiver) -> None:
     await house.put(criteria_subscription(f"{receiver.url}/hook", payload=False))
     await house.settle()
@@ -118,6 +141,22 @@ async def test_it_runs_by_itself_and_wakes_at_a_commit(house: House, receiver: R
     await asyncio.gather(running, return_exceptions=True)
 
     assert receiver.ids() == ["o1"]
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_it_ends_when_told_to_in_the_moment_it_is_woken(house: House, steps: int) -> None:
+    running = asyncio.create_task(house.service.run())
+    wake = house.service._wake
+    while not wake._waiters:
+        await asyncio.sleep(0.01)
+
+    wake.set()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    running.cancel()
+
+    done, _ = await asyncio.wait([running], timeout=20)
+    assert done
 
 
 async def test_a_failing_endpoint_is_tried_more_and_more_seldom_then_error_then_off(
