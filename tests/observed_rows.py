@@ -166,7 +166,7 @@ class Time:
             waits=self.waits,
         )
 
-    async def deliver(self, stage: ObservationStage, table: pa.Table, *, limit: int = 60) -> Outcome:
+    async def deliver(self, stage: ObservationStage, table: pa.Table, *, limit: int = 400) -> Outcome:
         """Deliver as the loop does: again after RetryLater, and parked rows until none is left."""
         outcome = await self._until_done(lambda: stage.handle({0: table}), limit)
         first = round(self.seconds * SECOND)
