@@ -6,7 +6,7 @@ Source: HL7 FHIR R4, search, http://hl7.org/fhir/R4/search.html.
 import re
 from functools import cache
 
-from pulseweir.fhir_store.definitions.tables import compartments
+from pulseweir.fhir_store.definitions.tables import compartments, known_types
 from pulseweir.fhir_store.outcomes import Issue, Refusal
 from pulseweir.fhir_store.paging import PAGE_PARAMETER, decode_page, encode_page, search_digest
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES, Parameter, compartment_parameters, parameters_of
@@ -44,7 +44,7 @@ _CONTROL = _PRESENTATION | {"_sort", "_type", PAGE_PARAMETER}
 _REFUSED = frozenset({"_list", "_filter", "_query", "_text", "_content", "_containedType"})
 _MODIFIERS = {
     "token": frozenset({"", "missing", "not", "text"}),
-    "reference": frozenset({"", "missing", "identifier", *RESOURCE_TYPES}),
+    "reference": frozenset({"", "missing", "identifier", *known_types()}),
     "string": frozenset({"", "missing", "exact", "contains"}),
     "uri": frozenset({"", "missing", "above", "below"}),
     "date": frozenset({"", "missing"}),
@@ -108,6 +108,8 @@ def _read_pairs(request: SearchRequest, pairs: Pairs, settings: FhirStoreSetting
     page = None
     for name, text in pairs:
         base = name.partition(":")[0]
+        if not text and base in _CONTROL:
+            continue
         if base in _REFUSED or (base == "_type" and request.resource_type):
             raise Refusal(400, "not-supported", f"This server does not support {base}; leave it out.")
         if name == PAGE_PARAMETER:
@@ -134,7 +136,7 @@ def _shown(name: str) -> str:
 
 def _types(pairs: Pairs, compartment: tuple[str, str | None] | None) -> tuple[str, ...]:
     """The types that a search of several is for."""
-    named = [text.split(",") for name, text in pairs if name == "_type"]
+    named = [[*filter(None, text.split(","))] for name, text in pairs if name == "_type" and text]
     if len(named) > 1:
         raise Refusal(400, "invalid", "_type may be given once; join types by commas.")
     for each in named[0] if named else ():

@@ -5,6 +5,7 @@ http://hl7.org/fhir/R4/search.html#quantity, #number.
 """
 
 from dataclasses import dataclass
+from math import inf, nextafter
 
 import apsw
 
@@ -39,10 +40,11 @@ class SearchNumber:
     def condition(self, low: str, high: str) -> tuple[str, list[float]]:
         """SQL that a stored value from `low` to `high` meets, with its arguments."""
         number, half = self.number, self.half
+        beyond = max(number + half, nextafter(number, inf))  # the half of a large number is less than a float tells
         near = 0.1 * abs(number)
         return {
-            "eq": (f"({low} >= ? AND {high} < ?)", [number - half, number + half]),
-            "ne": (f"NOT ({low} >= ? AND {high} < ?)", [number - half, number + half]),
+            "eq": (f"({low} >= ? AND {high} < ?)", [number - half, beyond]),
+            "ne": (f"NOT ({low} >= ? AND {high} < ?)", [number - half, beyond]),
             "gt": (f"{high} > ?", [number]),
             "lt": (f"{low} < ?", [number]),
             "ge": (f"{high} >= ?", [number]),

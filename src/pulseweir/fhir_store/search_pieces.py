@@ -14,6 +14,7 @@ class Piece(NamedTuple):
     values: tuple[Any, ...] = ()
 
 
+_BUNCH = 16
 NEVER = Piece("0")
 ALWAYS = Piece("1")
 
@@ -43,5 +44,12 @@ def marks(values: Iterable[Any]) -> str:
 def _joined(pieces: list[Piece], word: str) -> Piece:
     if len(pieces) == 1:
         return pieces[0]
-    text = word.join(piece.text for piece in pieces)
-    return Piece(f"({text})", tuple(value for piece in pieces for value in piece.values))
+    values = tuple(value for piece in pieces for value in piece.values)
+    return Piece(f"({_bracketed([piece.text for piece in pieces], word)})", values)
+
+
+def _bracketed(texts: list[str], word: str) -> str:
+    """Joined in bunches: SQLite goes one level deeper with every text of a flat row, and has 1,000 levels."""
+    while len(texts) > _BUNCH:
+        texts = [f"({word.join(texts[at : at + _BUNCH])})" for at in range(0, len(texts), _BUNCH)]
+    return word.join(texts)

@@ -86,7 +86,8 @@ class Values:
         if self.base_url and value.startswith(f"{self.base_url}/"):
             value = value.removeprefix(f"{self.base_url}/")
         if "/" not in value:
-            possible = [target] if target else [each for each in RESOURCE_TYPES if each in parameter.targets]
+            # References may point to types that only other servers hold.
+            possible = (target,) if target else parameter.targets
             named = [f"{each}/{value}" for each in possible or RESOURCE_TYPES]
             return named if target else [*named, value]
         if (target and value.split("/")[-2] != target) or criterion.modifier not in {"", target}:
@@ -107,8 +108,8 @@ class Values:
             "ne": Piece(f"NOT {within}", ends),
             "gt": Piece(f"{high} > ?", (beyond,)),
             "lt": Piece(f"{low} < ?", (first,)),
-            "ge": Piece(f"({high} > ? OR {within})", (beyond, *ends)),
-            "le": Piece(f"({low} < ? OR {within})", (first, *ends)),
+            "ge": Piece(f"{high} > ?", (first,)),
+            "le": Piece(f"{low} < ?", (beyond,)),
             "sa": Piece(f"{low} >= ?", (beyond,)),
             "eb": Piece(f"{high} <= ?", (first,)),
             "ap": Piece(f"({low} < ? AND {high} > ?)", (beyond, first)),

@@ -78,7 +78,12 @@ WARD: list[Json] = [
         valueQuantity={"value": 90, "system": UCUM, "code": "/min"},
         hasMember=[to("Observation/h1")],
     ),
-    observation("h3", subject=to("Patient/p2"), effectivePeriod={"start": "2024-03-01", "end": "2024-03-03"}),
+    observation(
+        "h3",
+        subject=to("Patient/p2"),
+        effectivePeriod={"start": "2024-03-01", "end": "2024-03-03"},
+        specimen=to("Specimen/s1"),
+    ),
     observation("r1", "9279-1", subject=to("Patient/p1/_history/1"), performer=[to("Practitioner/doc")]),
     observation("x1", "9279-1", subject={"identifier": {"system": "urn:mrn", "value": "1"}}, status="amended"),
     {

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
+from pulseweir.fhir_store.search_amounts import read_number
+
 Find = Callable[..., Awaitable[list[str]]]
 
 LENIENT = {"prefer": "handling=lenient"}
@@ -62,6 +64,10 @@ LENIENT = {"prefer": "handling=lenient"}
         ("Observation?performer=doc", "r1"),
         ("Observation?performer:missing=true", "h1 h2 h3 x1"),
         ("Flag?author=Device/d1", "f1"),
+        # references to types that only other servers hold
+        ("Observation?specimen=s1", "h3"),
+        ("Observation?specimen:Specimen=s1", "h3"),
+        ("Observation?specimen:Device=s1", ""),
         # dates
         ("Patient?birthdate=1970", "p1"),
         ("Patient?birthdate=1970-05-20", "p1"),
@@ -71,6 +77,9 @@ LENIENT = {"prefer": "handling=lenient"}
         ("Patient?birthdate=sa1970-05", "p2"),
         ("Observation?date=ge2024-03-02&date=lt2024-03-03", "h2 h3"),
         ("Observation?date=2024-03-02", "h2"),
+        ("Observation?date=ge2024-03-03", "h3"),
+        ("Observation?date=le2024-03-01", "h1 h3"),
+        ("Encounter?date=le2024-03-01", "e1"),
         ("Observation?date=ap2024-03-02T00:00:00Z&date=eb2024-03-02T12:00:00Z", "h1 h2"),
         ("Observation?date:missing=true", "r1 x1"),
         ("Encounter?date=gt2030", "e1"),
@@ -159,3 +168,9 @@ async def test_values_that_make_no_sense_are_refused(http: httpx.AsyncClient, qu
 
     assert response.status_code == 400
     assert response.json()["resourceType"] == "OperationOutcome"
+
+
+def test_a_number_too_large_for_its_half_equals_itself() -> None:
+    _, (low, beyond) = read_number("1000000000000000000").condition("low", "high")
+
+    assert low <= 1e18 < beyond
