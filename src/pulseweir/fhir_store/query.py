@@ -198,7 +198,10 @@ def read_condition(resource_type: str, name: str, text: str, links: int = 0) -> 
         raise Refusal(400, "not-supported", f"Unsupported modifier `{shown}` on search parameter {base}.")
     if modifier == "missing" and text not in {"true", "false"}:
         raise Refusal(400, "invalid", f"{base}:missing must be true or false.")
-    return Criterion(parameter, modifier, tuple(split_escaped(text, ",")))
+    values = tuple(filter(None, split_escaped(text, ",")))
+    if not values:
+        raise Refusal(400, "invalid", f"{base} has no value; leave it out, or give it one.")
+    return Criterion(parameter, modifier, values)
 
 
 def _read_chain(parameter: Parameter, wanted: str, rest: str, text: str, links: int) -> Chain | None:

@@ -4,6 +4,7 @@ A row is one of `resource` (alias r and a number for its depth) and, where an Ob
 one of `observation` (alias o and the same number) beside it.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -135,9 +136,19 @@ class Rows:
             return any_of(self._criterion(replace(criterion, parameter=part)) for part in parameter.parts)
         if parameter.roots:
             return any_of(self._composite(parameter, text) for text in criterion.values)
+        if parameter.kind == "id":
+            return self._is_one_of(criterion.values)
         if column_of(parameter):
             return self._beside(any_of(self._column(criterion, text) for text in criterion.values))
         return any_of(self._value(criterion, text) for text in criterion.values)
+
+    def _is_one_of(self, ids: tuple[str, ...]) -> Piece:
+        """The row has one of these ids; so many as there are, they are one value of the statement."""
+        number = self.values.session.terms.find(self.resource_type)
+        if len(ids) == 1:
+            return self._in_rows("resource", Piece("type = ? AND id = ?", (number, unescape(ids[0]))))
+        listed = json.dumps([unescape(each) for each in ids])
+        return self._in_rows("resource", Piece("type = ? AND id IN (SELECT value FROM json_each(?))", (number, listed)))
 
     def _present(self, parameter: Parameter) -> Piece:
         if parameter.parts:
@@ -170,9 +181,6 @@ class Rows:
     def _value(self, criterion: Criterion, text: str) -> Piece:
         parameter = criterion.parameter
         component = component_column_of(parameter)
-        if parameter.kind == "id":
-            number = self.values.session.terms.find(self.resource_type)
-            return self._in_rows("resource", Piece("type = ? AND id = ?", (number, unescape(text))))
         if parameter.kind == "updated":
             return self.values.dated(text, f"{self.resource}.updated", f"{self.resource}.updated + 1")
         if component:

@@ -15,6 +15,9 @@ from pulseweir.fhir_store.session import WriteSession
 from pulseweir.fhir_store.storage import ReadSession
 
 Statement = tuple[str, tuple[Any, ...]]
+_MOST_VALUES = 30_000
+_LONGEST_TEXT = 900_000
+"""A little less than SQLite takes in one statement: what the page and the order need comes on top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +81,21 @@ def compile_search(request: SearchRequest, session: ReadSession | WriteSession) 
     """The statements' pieces of a search; names that nothing uses match nothing without asking the tables."""
     values = Values(session, request.base_url, request.now)
     if request.parts:
-        return SearchSql(
-            "resource r", any_of(_part(part, values) for part in request.parts), *_order(request, Rows("", values))
-        )
+        met = any_of(_part(part, values) for part in request.parts)
+        return SearchSql("resource r", _affordable(met), *_order(request, Rows("", values)))
     rows = _rows(request, values)
     source, where = rows.source()
     met = all_of([where, *_conditions(request, rows)])
     keys, descending = _order(request, rows)
     is_chart = bool(request.sort) and is_chart_order(rows, request.sort[0][0], down=request.sort[0][1])
-    return SearchSql(source, met, keys, descending, is_chart)
+    return SearchSql(source, _affordable(met), keys, descending, is_chart)
+
+
+def _affordable(met: Piece) -> Piece:
+    """The condition, if SQLite takes one of its size."""
+    if len(met.values) > _MOST_VALUES or len(met.text) > _LONGEST_TEXT:
+        raise Refusal(400, "too-costly", "The search has too many alternatives for so many types; ask for fewer.")
+    return met
 
 
 def _rows(request: SearchRequest, values: Values) -> Rows:

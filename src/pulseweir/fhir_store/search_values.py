@@ -43,6 +43,8 @@ class Values:
         if len(parts) > 2:
             raise Refusal(400, "invalid", f"{parameter.name} is system|code; write a bar inside as \\|.")
         name, code = unescape(parts[0]), unescape(parts[1])
+        if not (name or code):
+            raise _says_nothing(parameter)
         systems = [0] if name in parameter.code_systems else []
         number = self.session.terms.find(name)
         systems += [] if number is None else [number]
@@ -56,7 +58,7 @@ class Values:
     def token_sets(self, parameter: Parameter, text: str, *, by_text: bool = False) -> list[int]:
         """The sets of codings that have a token; as plain numbers they let the chart index give the order."""
         if by_text:
-            piece, table = _prefix("text", normalized(unescape(text))), "token_text"
+            piece, table = _prefix("text", _plain(parameter, text)), "token_text"
         else:
             piece, table = self.token(parameter, text), "token_set"
         statement = f"SELECT DISTINCT token_set FROM {table} WHERE {piece.text}"  # noqa: S608
@@ -67,7 +69,7 @@ class Values:
         parameter, modifier = criterion.parameter, criterion.modifier
         if parameter.kind == "token":
             if modifier == "text":
-                return self._under(f"{parameter.key}:text", _prefix("value", normalized(unescape(text))))
+                return self._under(f"{parameter.key}:text", _prefix("value", _plain(parameter, text)))
             return self._under(parameter.key, self.token(parameter, text))
         if parameter.kind == "reference":
             if modifier == "identifier":
@@ -75,7 +77,7 @@ class Values:
             forms = self.references(criterion, text)
             return self._under(parameter.key, Piece(f"value IN ({marks(forms)})", tuple(forms)))
         if parameter.kind == "string":
-            return self._string(parameter, modifier, unescape(text))
+            return self._string(parameter, modifier, text)
         return self._under(parameter.key, self._uri(parameter, modifier, unescape(text)))
 
     def references(self, criterion: Criterion, text: str) -> list[str]:
@@ -137,8 +139,8 @@ class Values:
 
     def _string(self, parameter: Parameter, modifier: str, text: str) -> Piece:
         if modifier == "exact":
-            return self._under(f"{parameter.key}:exact", Piece("value = ?", (text,)))
-        plain = normalized(text)
+            return self._under(f"{parameter.key}:exact", Piece("value = ?", (unescape(text),)))
+        plain = _plain(parameter, text)
         if modifier == "contains":
             return self._under(parameter.key, Piece("instr(value, ?) > 0", (plain,)))
         return self._under(parameter.key, _prefix("value", plain))
@@ -180,6 +182,18 @@ def check_value(parameter: Parameter, text: str) -> None:
         read_date(text)
     elif parameter.kind == "number":
         read_number(unescape(text))
+
+
+def _plain(parameter: Parameter, text: str) -> str:
+    """A text as string searches compare it; one of which nothing is left would match everything."""
+    plain = normalized(unescape(text))
+    if not plain:
+        raise _says_nothing(parameter)
+    return plain
+
+
+def _says_nothing(parameter: Parameter) -> Refusal:
+    return Refusal(400, "invalid", f"A value of {parameter.name or 'the identifier'} says nothing; write more of it.")
 
 
 def _prefix(column: str, text: str) -> Piece:
