@@ -305,7 +305,7 @@ class BundleRun:
             f'"response":{{"status":"{written.status}","location":"{base}/_history/{stored.version}",'
             f'"etag":"W/\\"{stored.version}\\"","lastModified":"{instant_text(stored.updated)}"'
         ).encode()
-        match self._request.wanted_return:
+        match self._request.wanted_return if written.is_shown else "minimal":
             case "representation":
                 return b'{"fullUrl":"' + base.encode() + b'","resource":' + stored.text() + b"," + response + b"}}"
             case "OperationOutcome":

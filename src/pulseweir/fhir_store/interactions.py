@@ -5,7 +5,7 @@ Source: HL7 FHIR R4, RESTful API, http://hl7.org/fhir/R4/http.html.
 """
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pulseweir.fhir_store.json_text import check_depth, split_resource
 from pulseweir.fhir_store.outcomes import Json, Refusal
@@ -13,6 +13,7 @@ from pulseweir.fhir_store.patching import Patch, patch_text
 from pulseweir.fhir_store.preconditions import check_if_match, check_if_none_match
 from pulseweir.fhir_store.query import Pairs
 from pulseweir.fhir_store.searching import find_matches
+from pulseweir.fhir_store.security.caller import forbidden
 from pulseweir.fhir_store.session import Stored, WriteSession, find_current, find_versions
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import ReadSession
@@ -46,10 +47,12 @@ class Written:
     Attributes:
         status: HTTP status of the interaction.
         stored: The version that now holds; None when there is none (delete of nothing).
+        is_shown: Whether the answer may show it, however it was asked for.
     """
 
     status: int
     stored: Stored | None
+    is_shown: bool = True
 
 
 def check_incoming(tree: Json, text: bytes, wanted_type: str | None, settings: FhirStoreSettings) -> Incoming:
@@ -153,8 +156,8 @@ def patch(
         settings: How closely the outcome is checked.
 
     Raises:
-        Refusal: 404 or 410 when there is none, 412 when `if_match` names another version, 422 when the patch cannot
-            be done, makes another resource of it or an invalid one.
+        Refusal: 404 or 410 when there is none, 412 when `if_match` names another version, 403 when it tests what the
+            caller may not read, 422 when the patch cannot be done, makes another resource of it or an invalid one.
     """
     resource_type, resource_id = name
     current = session.find(resource_type, resource_id)
@@ -163,12 +166,16 @@ def patch(
         raise _not_found(resource_type, resource_id)
     if current.deleted:
         raise _gone(current)
+    is_shown = session.access.sees(current, "rs")
+    if change.tests and not is_shown:
+        raise forbidden("To test values in a patch needs the right to read; leave the tests out.")
     document = patch_text(current.text(), resource_type, change)
     for member, held in (("resourceType", resource_type), ("id", resource_id)):
         if document.tree.get(member) != held:
             text = f"A patch leaves {member} as it is; create another resource instead."
             raise Refusal(422, "business-rule", text, f"{resource_type}.{member}")
-    return update(session, check_incoming(document.tree, document.text, resource_type, settings), resource_id, None)
+    incoming = check_incoming(document.tree, document.text, resource_type, settings)
+    return replace(update(session, incoming, resource_id, None), is_shown=is_shown)
 
 
 def delete(session: WriteSession, resource_type: str, resource_id: str, if_match: str | None) -> Written:

@@ -12,6 +12,8 @@ from pulseweir.fhir_store.outcomes import Answer, Refusal
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES
 from pulseweir.fhir_store.query import Pairs
 from pulseweir.fhir_store.search_operations import answer_search_operation
+from pulseweir.fhir_store.security.limits import check_search_cost
+from pulseweir.fhir_store.security.rights import check_search
 from pulseweir.fhir_store.session import WriteSession
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import ReadSession
@@ -44,10 +46,14 @@ class Operation:
 
 
 def _like_search(session: Session, reading: Reading, settings: FhirStoreSettings) -> Answer:
+    pairs = parameter_pairs(reading)
+    # They may stand in the body, of which the checks at the door know nothing.
+    check_search(session.access.caller, reading.segments[0], pairs)
+    check_search_cost(pairs, settings.limits)
     return answer_search_operation(
         session,
         reading.segments,
-        parameter_pairs(reading),
+        pairs,
         strict=reading.strict,
         settings=settings,
         base_url=reading.base_url,

@@ -51,6 +51,11 @@ class Patch:
     operations: list[Any] | None
     merged: Json
 
+    @property
+    def tests(self) -> bool:
+        """Whether its outcome tells a value of the resource."""
+        return any(isinstance(each, dict) and each.get("op") == "test" for each in self.operations or ())
+
 
 def read_patch(content_type: str, body: bytes, settings: FhirStoreSettings) -> Patch:
     """Read the body of a PATCH.

@@ -240,7 +240,7 @@ def _written(call: Call, written: Written) -> Answer:
         "etag": stored.etag,
         "last-modified": last_modified(stored),
     }
-    match call.wanted_return:
+    match call.wanted_return if written.is_shown else "minimal":
         case "minimal":
             return Answer(written.status, b"", headers)
         case "OperationOutcome":

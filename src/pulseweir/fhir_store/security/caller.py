@@ -126,6 +126,9 @@ class Caller:
         """What a grant gives on a type; None for nothing."""
         if self.patient is None:
             return None if grant.level == "patient" else Alternative(None, grant.restriction)
+        if resource_type == "AuditEvent":
+            # It is in the compartment, and names the other patients of the same access.
+            return None
         if resource_type in DIRECTORY and grant.level != "patient" and letter in {READ, SEARCH}:
             return Alternative(None, grant.restriction)
         if resource_type == "Patient" or compartment_parameters("Patient", resource_type):

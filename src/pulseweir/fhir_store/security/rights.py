@@ -99,7 +99,8 @@ def _check_system(caller: Caller, segments: Sequence[str], query: Pairs) -> None
 
 
 def _check_operation(caller: Caller, resource_type: str, segments: Sequence[str], query: Pairs) -> None:
-    match next(segment for segment in segments if segment.startswith("$")):
+    operations = [segment for segment in segments if segment.startswith("$")]
+    match operations[0] if len(operations) == 1 else "several":
         case "$validate":
             if not (caller.may(resource_type, "c") or caller.may(resource_type, "u")):
                 raise forbidden("To validate needs the right to create or update.")
