@@ -106,6 +106,13 @@ def token_texts(value: Any, type_name: str) -> Iterator[str]:
         yield from _texts(value.get("type", {}), ("text",))
 
 
+def identifier_types(value: Json) -> Iterator[Token]:
+    """(type's code, bar, value; type's system) of an Identifier with a type, by which `:of-type` finds it."""
+    if "type" in value and "value" in value:
+        for code, system in tokens(value["type"], "CodeableConcept"):
+            yield f"{code}|{value['value']}", system
+
+
 def reference_text(value: Any) -> str | None:
     """A Reference (or canonical) as it is compared: relative where it can be, without a version; None for none."""
     text = value.get("reference") if isinstance(value, dict) else value

@@ -13,6 +13,7 @@ from pulseweir.fhir_store.extraction import (
     Token,
     amount_of,
     effective_range,
+    identifier_types,
     normalized,
     numbers,
     points_to,
@@ -40,6 +41,9 @@ OBSERVATION_COLUMNS = {
 
 REFERENCE_COLUMNS = ("subject", "device", "encounter")
 """Those of them that are references; the members of an Observation have the same names."""
+
+_NO_VALUE = frozenset({"id", "extension"})
+"""Members that make no value of an element."""
 
 COMPONENT_COLUMNS = {
     "component-code": "code_set",
@@ -88,7 +92,8 @@ class IndexRows:
 
     Attributes:
         texts: (parameter key, value, system) of tokens, references, strings, URIs. Further keys hold what modifiers
-            ask for: `:exact` of strings, `:text` of tokens, `:identifier` of references.
+            ask for: `:exact` of strings, `:text` of tokens, `:of-type` of identifiers, `:identifier` of references;
+            and `:present` says that a value is there which none of these has, such as a reference with a display alone.
         ranges: (parameter key, low, high) of dates and numbers.
         amounts: (parameter key, quantity).
         observation: The columns of an Observation; None for another type.
@@ -126,7 +131,7 @@ def _index(resource_type: str, tree: Json) -> IndexRows:
     if resource_type == "Observation":
         rows.observation = _observation_columns(tree)
         for name in REFERENCE_COLUMNS:
-            rows.texts.update(_identifier_rows(f"Observation.{name}", tree.get(name)))
+            rows.texts.update(_beside_column(f"Observation.{name}", tree.get(name)))
         if "component" in tree:
             rows.components = tuple(_component_columns(each) for each in tree["component"] if isinstance(each, dict))
     elif resource_type == "Group":
@@ -164,15 +169,22 @@ def _index_path(rows: IndexRows, parameter: Parameter, path: ValuePath, tree: Js
                 if low != NO_DATE:
                     rows.ranges.add((key, low, high))
             case "number":
-                found = numbers(value)
-                if found is not None:
-                    rows.ranges.add((key, *found))
+                number = numbers(value)
+                if number is not None:
+                    rows.ranges.add((key, *number))
             case "quantity":
                 amount = amount_of(value, path.type)
                 if amount is not None:
                     rows.amounts.add((key, amount))
             case _:
-                rows.texts.update(_text_rows(parameter, path, value))
+                found = list(_text_rows(parameter, path, value))
+                rows.texts.update(found or _presence(key, value))
+
+
+def _presence(key: str, value: Any) -> list[tuple[str, str, str]]:
+    """A row for a value that has nothing to be found by, so that `:missing` does not say there is none."""
+    is_there = type(value) is dict and any(member not in _NO_VALUE for member in value)
+    return [(f"{key}:present", "", "")] if is_there else []
 
 
 def _text_rows(parameter: Parameter, path: ValuePath, value: Any) -> Iterator[tuple[str, str, str]]:
@@ -182,6 +194,9 @@ def _text_rows(parameter: Parameter, path: ValuePath, value: Any) -> Iterator[tu
             yield key, code, system
         for text in token_texts(value, path.type):
             yield f"{key}:text", normalized(text), ""
+        if path.type == "Identifier":
+            for code, system in identifier_types(value):
+                yield f"{key}:of-type", code, system
     elif parameter.kind == "reference":
         yield from _reference_rows(parameter, path, value)
     elif parameter.kind == "string":
@@ -199,6 +214,12 @@ def _reference_rows(parameter: Parameter, path: ValuePath, value: Any) -> Iterat
         if path.type == "canonical" and "|" in reference:
             yield parameter.key, reference.partition("|")[0], ""
     yield from _identifier_rows(parameter.key, value)
+
+
+def _beside_column(key: str, reference: Any) -> list[tuple[str, str, str]]:
+    """What the index has of a reference that stands in a column."""
+    found = list(_identifier_rows(key, reference))
+    return found if found or reference_text(reference) else _presence(key, reference)
 
 
 def _identifier_rows(key: str, reference: Any) -> Iterator[tuple[str, str, str]]:

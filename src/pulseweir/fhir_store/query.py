@@ -21,7 +21,9 @@ from pulseweir.fhir_store.search_request import (
     Reverse,
     SearchRequest,
     split_escaped,
+    unescape,
 )
+from pulseweir.fhir_store.search_value_sets import tokens_in
 from pulseweir.fhir_store.settings import FhirStoreSettings
 
 __all__ = [
@@ -43,7 +45,7 @@ _PRESENTATION = frozenset(
 _CONTROL = _PRESENTATION | {"_sort", "_type", PAGE_PARAMETER}
 _REFUSED = frozenset({"_list", "_filter", "_query", "_text", "_content", "_containedType"})
 _MODIFIERS = {
-    "token": frozenset({"", "missing", "not", "text"}),
+    "token": frozenset({"", "missing", "not", "text", "in", "not-in", "of-type"}),
     "reference": frozenset({"", "missing", "identifier", *known_types()}),
     "string": frozenset({"", "missing", "exact", "contains"}),
     "uri": frozenset({"", "missing", "above", "below"}),
@@ -51,8 +53,8 @@ _MODIFIERS = {
     "number": frozenset({"", "missing"}),
     "quantity": frozenset({"", "missing"}),
     "composite": frozenset({""}),
-    "id": frozenset({"", "not"}),
-    "updated": frozenset({""}),
+    "id": frozenset({"", "missing", "not"}),
+    "updated": frozenset({"", "missing"}),
 }
 _LONGEST_CHAIN = 8
 
@@ -193,7 +195,7 @@ def read_condition(resource_type: str, name: str, text: str, links: int = 0) -> 
         return None
     if dot:
         return _read_chain(parameter, modifier, rest, text, links)
-    if modifier not in _MODIFIERS[parameter.kind] or (colon and not modifier):
+    if not _takes(parameter, modifier) or (colon and not modifier):
         shown = _shown(modifier)
         raise Refusal(400, "not-supported", f"Unsupported modifier `{shown}` on search parameter {base}.")
     if modifier == "missing" and text not in {"true", "false"}:
@@ -201,7 +203,16 @@ def read_condition(resource_type: str, name: str, text: str, links: int = 0) -> 
     values = tuple(filter(None, split_escaped(text, ",")))
     if not values:
         raise Refusal(400, "invalid", f"{base} has no value; leave it out, or give it one.")
+    if modifier in {"in", "not-in"}:
+        members = tuple(token for url in values for token in tokens_in(unescape(url)))
+        return Criterion(parameter, "" if modifier == "in" else "not", members)
     return Criterion(parameter, modifier, values)
+
+
+def _takes(parameter: Parameter, modifier: str) -> bool:
+    if modifier == "of-type":
+        return parameter.kind == "token" and any(path.type == "Identifier" for path in parameter.paths)
+    return modifier in _MODIFIERS[parameter.kind]
 
 
 def _read_chain(parameter: Parameter, wanted: str, rest: str, text: str, links: int) -> Chain | None:
@@ -219,7 +230,8 @@ def _read_chain(parameter: Parameter, wanted: str, rest: str, text: str, links: 
     for each in (wanted,) if wanted else possible:
         condition = read_condition(each, rest, text, links + 1)
         found.extend([(each, condition)] if condition else [])
-    return Chain(parameter, tuple(found)) if found else None
+    # Where it leads to types that are not held here, nothing can be met.
+    return Chain(parameter, tuple(found)) if found or not possible else None
 
 
 def _read_reverse(resource_type: str, name: str, text: str, links: int) -> Reverse | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pulseweir.fhir_store.dates import NO_DATE
-from pulseweir.fhir_store.indexing import COMPONENT_COLUMNS, OBSERVATION_COLUMNS
+from pulseweir.fhir_store.indexing import COMPONENT_COLUMNS, OBSERVATION_COLUMNS, REFERENCE_COLUMNS
 from pulseweir.fhir_store.outcomes import Refusal
 from pulseweir.fhir_store.parameters import Parameter, compartment_parameters, parameters_of
 from pulseweir.fhir_store.search_pieces import ALWAYS, NEVER, Piece, all_of, any_of, marks, none_of
@@ -155,18 +155,29 @@ class Rows:
             return any_of(self._present(part) for part in parameter.parts)
         if parameter.target:
             return self._leads_to(parameter, parameter.target)
+        if parameter.kind in {"id", "updated"}:
+            return ALWAYS
         column, component = column_of(parameter), component_column_of(parameter)
         if component:
             return self._in_rows("observation_component", Piece(f"{component} IS NOT NULL"))
         if column:
             held = f"low > {NO_DATE}" if column == "low" else f"{column} IS NOT NULL"
-            return self._beside(Piece(f"{self.observation}.{held}"))
-        find = self.values.session.terms.find
-        keys = [parameter.key, *([f"{parameter.key}:identifier"] if parameter.kind == "reference" else [])]
-        numbers = [number for key in keys if (number := find(key)) is not None]
+            beside = (
+                self._under_any(parameter.key, (":identifier", ":present")) if column in REFERENCE_COLUMNS else NEVER
+            )
+            return any_of([self._beside(Piece(f"{self.observation}.{held}")), beside])
+        if parameter.kind in {"token", "reference"}:
+            return self._under_any(parameter.key, ("", ":text", ":identifier", ":present"))
+        number = self.values.session.terms.find(parameter.key)
         ranged = "range_index" if parameter.kind in {"date", "number"} else "text_index"
         table = "amount_index" if parameter.kind == "quantity" else ranged
-        return self._in_rows(table, Piece(f"parameter IN ({marks(numbers)})", tuple(numbers)))
+        return NEVER if number is None else self._in_rows(table, Piece("parameter = ?", (number,)))
+
+    def _under_any(self, key: str, endings: tuple[str, ...]) -> Piece:
+        """Anything is indexed under the key with one of these endings."""
+        find = self.values.session.terms.find
+        numbers = [number for ending in endings if (number := find(f"{key}{ending}")) is not None]
+        return self._in_rows("text_index", Piece(f"parameter IN ({marks(numbers)})", tuple(numbers)))
 
     def _leads_to(self, parameter: Parameter, resource_type: str) -> Piece:
         """The reference leads to any resource of a type."""

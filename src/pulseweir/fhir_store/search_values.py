@@ -55,6 +55,15 @@ class Values:
             return Piece(among, tuple(systems))
         return Piece(f"(value = ? AND {among})", (code, *systems))
 
+    def _of_type(self, parameter: Parameter, text: str) -> Piece:
+        """Condition on an identifier by its type: ``system|code|value``."""
+        parts = [unescape(part) for part in split_escaped(text, "|")]
+        if len(parts) != 3 or not all(parts):
+            form = "system|code|value, the system and code being those of the identifier's type"
+            raise Refusal(400, "invalid", f"{parameter.name}:of-type is {form}.")
+        system = self.session.terms.find(parts[0])
+        return NEVER if system is None else Piece("(value = ? AND system = ?)", ("|".join(parts[1:]), system))
+
     def token_sets(self, parameter: Parameter, text: str, *, by_text: bool = False) -> list[int]:
         """The sets of codings that have a token; as plain numbers they let the chart index give the order."""
         if by_text:
@@ -70,6 +79,8 @@ class Values:
         if parameter.kind == "token":
             if modifier == "text":
                 return self._under(f"{parameter.key}:text", _prefix("value", _plain(parameter, text)))
+            if modifier == "of-type":
+                return self._under(f"{parameter.key}:of-type", self._of_type(parameter, text))
             return self._under(parameter.key, self.token(parameter, text))
         if parameter.kind == "reference":
             if modifier == "identifier":

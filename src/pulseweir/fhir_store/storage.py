@@ -28,7 +28,7 @@ from pulseweir.sqlite import connect, immediate, migrate
 T = TypeVar("T")
 FILE_NAME = "fhir.sqlite"
 _log = structlog.get_logger()
-INDEX_LAYOUT = 3
+INDEX_LAYOUT = 4
 """Counts up when the same parameters are indexed in another way."""
 _REINDEX_RESOURCES = 5_000
 
