@@ -4,7 +4,9 @@ Prefixes compare with the number itself; without a prefix the number's last digi
 http://hl7.org/fhir/R4/search.html#quantity, #number.
 """
 
+import re
 from dataclasses import dataclass
+from fractions import Fraction
 from math import inf, nextafter
 
 import apsw
@@ -15,10 +17,12 @@ from pulseweir.fhir_store.units import UCUM, converted
 
 PREFIXES = frozenset({"eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"})
 
+_NUMBER = re.compile(r"[+-]?\d{1,400}(\.\d{0,400})?(?:[eE]([+-]?\d{1,3}))?", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class SearchNumber:
-    """A number as the client wrote it.
+    """A number as the client wrote it, exactly: the ends of what it covers are decimals as those stored are.
 
     Attributes:
         prefix: How it compares; "eq" when the client gave none.
@@ -27,8 +31,8 @@ class SearchNumber:
     """
 
     prefix: str
-    number: float
-    half: float
+    number: Fraction
+    half: Fraction
 
     def in_unit(self, from_code: str, to_code: str) -> "SearchNumber | None":
         """The same number in another UCUM unit; None when the units do not measure the same."""
@@ -39,19 +43,19 @@ class SearchNumber:
 
     def condition(self, low: str, high: str) -> tuple[str, list[float]]:
         """SQL that a stored value from `low` to `high` meets, with its arguments."""
-        number, half = self.number, self.half
-        beyond = max(number + half, nextafter(number, inf))  # the half of a large number is less than a float tells
-        near = 0.1 * abs(number)
+        number, first, near = float(self.number), float(self.number - self.half), abs(self.number) / 10
+        # The half of a large number is less than a float tells.
+        beyond = max(float(self.number + self.half), nextafter(number, inf))
         return {
-            "eq": (f"({low} >= ? AND {high} < ?)", [number - half, beyond]),
-            "ne": (f"NOT ({low} >= ? AND {high} < ?)", [number - half, beyond]),
+            "eq": (f"({low} >= ? AND {high} < ?)", [first, beyond]),
+            "ne": (f"NOT ({low} >= ? AND {high} < ?)", [first, beyond]),
             "gt": (f"{high} > ?", [number]),
             "lt": (f"{low} < ?", [number]),
             "ge": (f"{high} >= ?", [number]),
             "le": (f"{low} <= ?", [number]),
             "sa": (f"{low} > ?", [number]),
             "eb": (f"{high} < ?", [number]),
-            "ap": (f"({low} <= ? AND {high} >= ?)", [number + near, number - near]),
+            "ap": (f"({low} <= ? AND {high} >= ?)", [float(self.number + near), float(self.number - near)]),
         }[self.prefix]
 
 
@@ -62,18 +66,14 @@ def read_number(text: str) -> SearchNumber:
         Refusal: 400 when it is none.
 
     >>> read_number("ge5.40").half
-    0.005
+    Fraction(1, 200)
     """
     prefix, rest = (text[:2], text[2:]) if text[:2] in PREFIXES else ("eq", text)
-    try:
-        number = float(rest)
-    except ValueError:
-        number = float("inf")
-    if not abs(number) < 1e300 or "_" in rest:
+    match = _NUMBER.fullmatch(rest)
+    if match is None or not abs(float(rest)) < 1e300:
         raise Refusal(400, "invalid", "A number in the search is not one, such as value-quantity=gt5.4.")
-    mantissa, _, exponent = rest.lower().partition("e")
-    digits = len(mantissa.partition(".")[2]) - int(exponent or 0)
-    return SearchNumber(prefix, number, 0.5 * 10.0**-digits if abs(digits) < 300 else 0.0)
+    digits = len((match[1] or ".")[1:]) - int(match[2] or 0)
+    return SearchNumber(prefix, Fraction(rest), Fraction(10) ** -digits / 2)
 
 
 def amount_condition(

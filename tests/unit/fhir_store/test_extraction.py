@@ -1,5 +1,6 @@
 """What of a resource its searches compare: every kind of parameter, out of every data type that holds it."""
 
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -157,13 +158,15 @@ def test_what_cannot_be_indexed_is_refused() -> None:
     [
         (1, "kg", "g", 1000),
         (212, "[degF]", "Cel", 100),
-        (37, "Cel", "[degF]", 98.6),
+        (37, "Cel", "[degF]", "98.6"),
+        ("98.6", "[degF]", "Cel", 37),
+        (1, "K", "Cel", "-272.15"),
         (1, "Hz", "/min", 60),
         (5, "odd", "odd", 5),
         (1, "kg", "m", None),
     ],
 )
-def test_units_convert_on_their_scale(number: float, source: str, target: str, expected: float | None) -> None:
-    found = converted(number, source, target)
+def test_units_convert_on_their_scale(number: str, source: str, target: str, expected: str | None) -> None:
+    found = converted(Fraction(number), source, target)
 
-    assert found == (None if expected is None else pytest.approx(expected))
+    assert found == (None if expected is None else Fraction(expected))
