@@ -16,6 +16,7 @@ from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.paging import PAGE_PARAMETER, decode_page, encode_page, search_digest
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES
 from pulseweir.fhir_store.query import Pairs
+from pulseweir.fhir_store.security.maker import revealed
 from pulseweir.fhir_store.session import Stored, WriteSession, find_current
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import ReadSession
@@ -146,7 +147,7 @@ def find_history(session: ReadSession | WriteSession, request: HistoryRequest) -
     keys.sort(key=(lambda key: key[2]) if request.resource_id is not None else None, reverse=True)
     has_more = len(keys) > request.count
     found = _versions(session, keys[: request.count])
-    shown = session.access.show(found)
+    shown = [revealed(session, stored) for stored in session.access.show(found)]
     if request.resource_id is not None and found and not shown:
         raise _never(request)
     total = request.after[3] if request.after else sum(_count(session, request, *source) for source in held)

@@ -14,6 +14,7 @@ from pulseweir.fhir_store.preconditions import check_if_match, check_if_none_mat
 from pulseweir.fhir_store.query import Pairs
 from pulseweir.fhir_store.searching import find_matches
 from pulseweir.fhir_store.security.caller import forbidden
+from pulseweir.fhir_store.security.maker import revealed
 from pulseweir.fhir_store.session import Stored, WriteSession, find_current, find_versions
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import ReadSession
@@ -106,6 +107,8 @@ def update(
     if current.deleted:
         return Written(201, session.replace(current, incoming.tree, parts))
     if parts == (current.meta, current.content):
+        # What may not be changed is not confirmed either.
+        session.access.check_replace(current, incoming.tree)
         return Written(200, current)
     return Written(200, session.replace(current, incoming.tree, parts))
 
@@ -245,7 +248,7 @@ def read(session: ReadSession | WriteSession, resource_type: str, resource_id: s
         raise _not_found(resource_type, resource_id)
     if found.deleted:
         raise _gone(found)
-    return found
+    return revealed(session, found)
 
 
 def read_version(session: ReadSession | WriteSession, resource_type: str, resource_id: str, version: str) -> Stored:
@@ -263,7 +266,7 @@ def read_version(session: ReadSession | WriteSession, resource_type: str, resour
         raise _not_found(resource_type, resource_id)
     if found.deleted:
         raise _gone(found)
-    return found
+    return revealed(session, found)
 
 
 def _insert(session: WriteSession, incoming: Incoming, resource_id: str) -> Stored:

@@ -6,8 +6,9 @@ live in generic tables: ``text_index`` (tokens, references, strings, URIs), ``ra
 numbers) and ``amount_index`` (quantities in their own unit). Sets of codings and units are interned: ``token_set``
 and ``token_text`` hold the codes and texts of a set, ``unit`` what a unit is. ``setting`` names the definitions
 that the index was made with. ``change`` has the versions of a ``followed_type`` that Subscriptions have not looked at
-yet, ``subscription`` how each of these stands, ``subscription_event`` what it was or will be told. Instants are
-microseconds since 1970 UTC; names are interned in ``term``.
+yet, ``subscription`` how each of these stands, ``subscription_event`` what it was or will be told,
+``subscription_maker`` who wrote which version of it. Instants are microseconds since 1970 UTC; names are interned in
+``term``.
 """
 
 INDEX_TABLES = ("text_index", "range_index", "amount_index", "observation", "observation_component")
@@ -134,6 +135,11 @@ MIGRATIONS = (
         version INTEGER NOT NULL,
         interaction TEXT NOT NULL,
         PRIMARY KEY (subscription, number)
+    ) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE subscription_maker (
+        pk INTEGER NOT NULL, version INTEGER NOT NULL, maker TEXT NOT NULL, PRIMARY KEY (pk, version)
     ) WITHOUT ROWID;
     """,
 )

@@ -13,6 +13,7 @@ from pulseweir.fhir_store.query import Pairs, read_search
 from pulseweir.fhir_store.search_request import SearchRequest
 from pulseweir.fhir_store.search_sql import compile_search
 from pulseweir.fhir_store.security.limits import check_search_cost
+from pulseweir.fhir_store.security.maker import revealed
 from pulseweir.fhir_store.security.narrowing import narrow
 from pulseweir.fhir_store.security.rights import check_search
 from pulseweir.fhir_store.session import Stored, WriteSession
@@ -62,6 +63,8 @@ def _find_page(session: ReadSession | WriteSession, request: SearchRequest) -> S
     rows = rows[: request.count]
     types = {session.terms.find(each): each for each in request.types}
     matches = [_stored(types[row[6]], row) for row in rows]
+    if "Subscription" in types.values():
+        matches = [revealed(session, stored) for stored in matches]
     session.access.showed(matches)
     total: int | None = None
     if request.wants_total or (request.count == 0 and not request.hides_total):
@@ -71,7 +74,8 @@ def _find_page(session: ReadSession | WriteSession, request: SearchRequest) -> S
         total = len(matches)
     included: list[Stored] = []
     if matches and (request.includes or request.reverse_includes):
-        included = Including(session, request, lambda asked: _find_page(session, asked).matches).run(matches)
+        found = Including(session, request, lambda asked: _find_page(session, asked).matches).run(matches)
+        included = [revealed(session, stored) for stored in found]
     return SearchPage(matches, included, total, list(rows[-1][_COLUMNS:]) if has_more and rows else None)
 
 

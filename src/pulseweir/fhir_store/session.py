@@ -2,18 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
 import apsw
 
+from pulseweir.clock import real_microseconds
 from pulseweir.fhir_store.extraction import Amount, Unit
 from pulseweir.fhir_store.indexing import Coded, IndexRows, index_resource
 from pulseweir.fhir_store.json_text import decode_object, join_resource
 from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.schema import INDEX_TABLES
 from pulseweir.fhir_store.security.access import NO_BOUNDS, Access
+from pulseweir.fhir_store.security.maker import note_maker, revealed
+from pulseweir.fhir_store.subscriptions.headers import masked
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Stored:
         deleted: Whether this version says that the resource is gone.
         meta: What the client said in meta, without braces.
         content: All other members, without braces.
+        is_whole: Whether its text shows what a Subscription keeps to itself, its headers.
     """
 
     pk: int
@@ -39,12 +43,14 @@ class Stored:
     deleted: bool
     meta: bytes
     content: bytes
+    is_whole: bool = False
 
     def text(self) -> bytes:
         """The full resource as JSON text."""
-        return join_resource(
-            (self.resource_type, self.resource_id, self.version, self.updated), self.meta, self.content
-        )
+        content = self.content
+        if self.resource_type == "Subscription" and not self.is_whole:
+            content = masked(content)
+        return join_resource((self.resource_type, self.resource_id, self.version, self.updated), self.meta, content)
 
     def tree(self) -> Json:
         """The full resource, decoded."""
@@ -129,7 +135,7 @@ class WriteSession:
     def find(self, resource_type: str, resource_id: str) -> Stored | None:
         """The current version, a deleted one too; None when there never was one that the caller may know of."""
         found = find_current(self.connection, self.terms, resource_type, resource_id)
-        return found if found is None or self.access.sees(found, "cruds") else None
+        return revealed(self, found) if found is not None and self.access.sees(found, "cruds") else None
 
     def insert(self, resource_type: str, resource_id: str, tree: Json, parts: tuple[bytes, bytes]) -> Stored:
         """Store the first version of a resource."""
@@ -143,6 +149,8 @@ class WriteSession:
         pk = self.connection.last_insert_rowid()
         self._index(pk, index_resource(resource_type, tree))
         stored = Stored(pk, resource_type, resource_id, 1, self.now_microseconds, False, meta, content)
+        if resource_type == "Subscription":
+            stored = self._made(stored)
         self.access.wrote("create", stored)
         return stored
 
@@ -151,6 +159,8 @@ class WriteSession:
         self.access.check_replace(current, tree)
         updated = self._supersede(current, deleted=False, parts=parts)
         self._index(current.pk, index_resource(current.resource_type, tree))
+        if current.resource_type == "Subscription":
+            updated = self._made(updated)
         self.access.wrote("update", updated)
         return updated
 
@@ -182,6 +192,11 @@ class WriteSession:
         self.access.check_delete(current)
         self.access.wrote("delete", current)
         return self._supersede(current, deleted=True, parts=(b"", b""))
+
+    def _made(self, stored: Stored) -> Stored:
+        """A version of a Subscription as whoever made it sees it, once that is noted."""
+        note_maker(self, stored, real_microseconds())
+        return replace(stored, is_whole=True)
 
     def _supersede(self, current: Stored, *, deleted: bool, parts: tuple[bytes, bytes]) -> Stored:
         meta, content = parts

@@ -106,5 +106,4 @@ async def _file(exports: Exports, export: Export, name: str) -> Answer:
 
 
 def _owner() -> str:
-    caller = current_access().caller
-    return f"{caller.name} {caller.user or ''}".strip()
+    return msgspec.json.encode(current_access().caller.identity).decode()

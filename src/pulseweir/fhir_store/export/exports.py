@@ -35,7 +35,7 @@ class Export(msgspec.Struct):
 
     Attributes:
         name: What its status is asked by; nobody can guess it.
-        owner: Name of the client that asked for it.
+        owner: The client that asked for it, so that no other is taken for it.
         url: What was asked.
         wanted: What is exported.
         status: How far it is.

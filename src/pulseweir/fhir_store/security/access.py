@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.security.caller import HOUSE, Caller, forbidden
 from pulseweir.fhir_store.security.rights import check_subscription
+from pulseweir.fhir_store.subscriptions.headers import has_headers
 
 if TYPE_CHECKING:
     from pulseweir.fhir_store.session import Stored, WriteSession
@@ -131,6 +132,8 @@ class Access:
             Refusal: 405 for an AuditEvent, 403 when the caller may not.
         """
         _check_kind(current)
+        if current.resource_type == "Subscription" and not current.is_whole and has_headers(current.content):
+            raise forbidden("It has headers, so that only who made it may change it. Delete it, and store another.")
         if self.caller.grants is None:
             return
         if not current.deleted:

@@ -14,6 +14,7 @@ from pulseweir.fhir_store.security.scopes import EVERYTHING, READ, SEARCH, Grant
 
 DIRECTORY = frozenset({"Location", "Organization", "Practitioner", "PractitionerRole"})
 """Types that say nothing about patients: a caller bound to a patient reads them when a user or system scope says so."""
+_OWN_ORIGINS = frozenset({"house", "anybody", "client"})
 _WORDS = {"c": "create", "r": "read", "u": "update", "d": "delete", "s": "search"}
 
 
@@ -46,6 +47,7 @@ class Caller:
         patient: Logical id of the Patient it is bound to; None for no such bond.
         user: The person behind the client, when the token names one.
         is_house: Whether it is a role of this house, of which no AuditEvent is written.
+        origin: Who vouches for the name: "house", "anybody", "client" for the operator's file, else an issuer's URL.
     """
 
     name: str
@@ -53,7 +55,18 @@ class Caller:
     patient: str | None = None
     user: str | None = None
     is_house: bool = False
+    origin: str = "client"
     _known: dict[tuple[str, str], tuple[Alternative, ...]] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def identity(self) -> tuple[str, str, str | None]:
+        """What tells it from every other: an issuer may give its clients the names of the operator's."""
+        return self.origin, self.name, self.user
+
+    @property
+    def is_of_issuer(self) -> bool:
+        """Whether its rights are those of a signed token, and asked of nobody else."""
+        return self.origin not in _OWN_ORIGINS
 
     @property
     def is_bounded(self) -> bool:
@@ -150,9 +163,9 @@ def forbidden(text: str) -> Refusal:
     return Refusal(403, "forbidden", text)
 
 
-ANYBODY = Caller("anybody")
+ANYBODY = Caller("anybody", origin="anybody")
 """Whoever reaches an open server."""
-HOUSE = Caller("house", is_house=True)
+HOUSE = Caller("house", is_house=True, origin="house")
 """The roles of this house."""
 FULL_GRANTS = (Grant("system", "*", EVERYTHING),)
 """Everything, by scope: `system/*.cruds`."""

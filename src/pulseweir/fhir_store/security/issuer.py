@@ -91,7 +91,7 @@ class Issuer:
         if caller is not None and real_microseconds() < ends:
             return caller
         claims = self._decode(token, await self._key(token))
-        caller = _caller(claims)
+        caller = _caller(claims, self.issuer)
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[name] = (caller, int(claims["exp"]) * 1_000_000)
@@ -177,7 +177,7 @@ def _usable(keys: jwt.PyJWKSet) -> list[jwt.PyJWK]:
     return [key for key in keys.keys if key.key_type in {"RSA", "EC"} and key.public_key_use in {None, "sig"}]
 
 
-def _caller(claims: dict[str, Any]) -> Caller:
+def _caller(claims: dict[str, Any], issuer: str) -> Caller:
     scopes = claims.get("scope", claims.get("scp", ""))
     texts = scopes.split() if isinstance(scopes, str) else [text for text in scopes if isinstance(text, str)]
     subject = str(claims.get("sub", ""))
@@ -186,4 +186,5 @@ def _caller(claims: dict[str, Any]) -> Caller:
     if patient is not None and not (isinstance(patient, str) and is_resource_id(patient)):
         raise InvalidToken("its patient is no logical id")
     user = claims.get("fhirUser") or (subject if subject != name else None)
-    return Caller(name[:128], read_scopes(texts), patient, str(user)[:256] if user else None)
+    user = str(user)[:256] if user else None
+    return Caller(name[:128], read_scopes(texts), patient, user, origin=issuer)

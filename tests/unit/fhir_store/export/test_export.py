@@ -16,8 +16,11 @@ import pytest
 from fhir_site import Site, flag, observation, patient
 from pulseweir.clock import Clock
 from pulseweir.fhir_store.app import create_app
+from pulseweir.fhir_store.export.answers import _owner
 from pulseweir.fhir_store.export.exports import FOLDER, Exports
 from pulseweir.fhir_store.export.writing import Stopped, write_files
+from pulseweir.fhir_store.security.access import Access, reset_access, set_access
+from pulseweir.fhir_store.security.caller import ANYBODY, Caller
 from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.operations.backup import backup
 
@@ -337,3 +340,21 @@ async def test_a_backup_leaves_exports_out(ward: Site, tmp_path: Path) -> None:
 
     assert (tmp_path.with_name("saved") / "fhir" / "fhir.sqlite").exists()
     assert not (tmp_path.with_name("saved") / "fhir" / FOLDER).exists()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Caller("app"), Caller("app", origin="https://sign-in.example")),
+        (Caller("app", user="b c"), Caller("app b", user="c")),
+        (Caller("anybody"), ANYBODY),
+    ],
+)
+def test_clients_that_are_called_alike_are_not_taken_for_each_other(one: Caller, other: Caller) -> None:
+    owners = []
+    for caller in (one, other):
+        before = set_access(Access(caller))
+        owners.append(_owner())
+        reset_access(before)
+
+    assert owners[0] != owners[1]
