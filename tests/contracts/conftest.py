@@ -4,24 +4,20 @@ Another server joins by its base URL in PULSEWEIR_TEST_FHIR_URL.
 """
 
 import os
-import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvloop
 
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.clock import Clock
 from pulseweir.fhir_store.app import create_app
-from pulseweir.fhir_store.server import make_server
 from pulseweir.fhir_store.storage import FhirStore
-from pulseweir.listening import listen
+from served_store import served
 
 Json = dict[str, Any]
 LOINC = "http://loinc.org"
@@ -62,20 +58,6 @@ class Server:
         """The bundle entry that stores a resource under its own id."""
         url = f"{resource['resourceType']}/{resource['id']}"
         return {"request": {"method": "PUT", "url": url, **request}, "resource": resource}
-
-
-@contextmanager
-def served(store: FhirStore) -> Iterator[str]:
-    """The store behind real HTTP; gives the base URL."""
-    listener = listen()
-    server = make_server(store)
-    thread = threading.Thread(target=lambda: uvloop.run(server.serve(sockets=[listener])))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/fhir"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 OUTSIDE = os.environ.get("PULSEWEIR_TEST_FHIR_URL")
