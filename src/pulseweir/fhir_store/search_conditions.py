@@ -181,13 +181,17 @@ class Rows:
 
     def _leads_to(self, parameter: Parameter, resource_type: str) -> Piece:
         """The reference leads to any resource of a type."""
-        first, beyond = f"{resource_type}/", f"{resource_type}0"  # "0" is the letter after "/"
+        return any_of(self._between(parameter, f"{base}{resource_type}") for base in self.values.bases(parameter))
+
+    def _between(self, parameter: Parameter, place: str) -> Piece:
+        """The reference is to something at a place, such as `Patient`."""
+        ends = (f"{place}/", f"{place}0")  # "0" is the letter after "/"
         column = column_of(parameter)
         if column:
             terms = "SELECT id FROM term WHERE text >= ? AND text < ?"
-            return self._beside(Piece(f"{self.observation}.{column} IN ({terms})", (first, beyond)))
+            return self._beside(Piece(f"{self.observation}.{column} IN ({terms})", ends))
         number = self.values.session.terms.find(parameter.key)
-        return self._in_rows("text_index", Piece("parameter = ? AND value >= ? AND value < ?", (number, first, beyond)))
+        return self._in_rows("text_index", Piece("parameter = ? AND value >= ? AND value < ?", (number, *ends)))
 
     def _value(self, criterion: Criterion, text: str) -> Piece:
         parameter = criterion.parameter
@@ -275,8 +279,11 @@ class Rows:
         met = all_of([where, inner.meets(condition)])
         if met == NEVER:
             return NEVER
-        names = f"SELECT ? || {inner.resource}.id FROM {source} WHERE {met.text}"  # noqa: S608
-        values = (f"{target}/", *met.values)
+        bases = self.values.bases(parameter)
+        names = " UNION ALL ".join(
+            [f"SELECT ? || {inner.resource}.id FROM {source} WHERE {met.text}"] * len(bases)  # noqa: S608
+        )
+        values = tuple(value for base in bases for value in (f"{base}{target}/", *met.values))
         column = column_of(parameter)
         if column:
             terms = f"SELECT id FROM term WHERE text IN ({names})"  # noqa: S608
@@ -285,18 +292,21 @@ class Rows:
         return self._in_rows("text_index", Piece(f"parameter = ? AND value IN ({names})", (number, *values)))
 
     def _reverse(self, condition: Reverse) -> Piece:
-        found = [condition.parameter, *condition.parameter.parts]
-        return any_of(self._reversed(each, condition) for each in found if each.key)
-
-    def _reversed(self, parameter: Parameter, condition: Reverse) -> Piece:
-        """Some row of the other type refers to this one and meets the condition."""
         inner = self._inner(condition.source)
         met = inner.meets(condition.condition)
         if met == NEVER:
             return NEVER
+        return any_of(
+            self._reversed(each, inner, met, f"{base}{self.resource_type}/")
+            for each in (condition.parameter, *condition.parameter.parts)
+            if each.key
+            for base in self.values.bases(each)
+        )
+
+    def _reversed(self, parameter: Parameter, inner: "Rows", met: Piece, prefix: str) -> Piece:
+        """Some row of the other type refers to this one, by a prefix and its id, and meets the condition."""
         column, here = column_of(parameter), f"? || {self.resource}.id"
         source, where = inner.source()
-        prefix = f"{self.resource_type}/"
         if column:
             # Asked of each row in turn: the chart index answers, where walking all that meets the condition would not.
             text = (
@@ -310,6 +320,6 @@ class Rows:
             f"SELECT substr(value, {len(prefix) + 1}) FROM text_index WHERE parameter = ? AND value >= ? AND value < ?"  # noqa: S608
             f" AND pk IN (SELECT {inner.pk} FROM {source} WHERE {inside.text})"
         )
-        values = (number, prefix, f"{self.resource_type}0", *inside.values)
+        values = (number, prefix, f"{prefix[:-1]}0", *inside.values)
         ids = Piece(f"type = ? AND id IN ({names})", (self.values.session.terms.find(self.resource_type), *values))
         return self._in_rows("resource", ids)

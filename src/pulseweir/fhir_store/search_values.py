@@ -16,6 +16,8 @@ from pulseweir.fhir_store.search_request import Criterion, split_escaped, unesca
 from pulseweir.fhir_store.session import WriteSession
 from pulseweir.fhir_store.storage import ReadSession
 
+RELATIVE = ":relative"
+"""Modifier of references, which no client can write: relative ones alone, whatever the own base URL is said to be."""
 _LAST_TEXT = "\U0010ffff"
 _NEAR_SHARE = 0.1
 """How far `ap` reaches: this share of the time between a date and now."""
@@ -94,20 +96,36 @@ class Values:
     def references(self, criterion: Criterion, text: str) -> list[str]:
         """Every stored form a reference value may have."""
         parameter = criterion.parameter
-        target = parameter.target or criterion.modifier or None
         value = unescape(text).partition("/_history/")[0]
+        if criterion.modifier == RELATIVE:
+            return [value]
+        target = parameter.target or criterion.modifier or None
         if self.base_url and value.startswith(f"{self.base_url}/"):
             value = value.removeprefix(f"{self.base_url}/")
         if "/" not in value:
             # References may point to types that only other servers hold.
             possible = (target,) if target else parameter.targets
-            named = [f"{each}/{value}" for each in possible or RESOURCE_TYPES]
+            named = [f"{base}{each}/{value}" for base in self.bases(parameter) for each in possible or RESOURCE_TYPES]
             return named if target else [*named, value]
         if (target and value.split("/")[-2] != target) or criterion.modifier not in {"", target}:
             return []
         if ":" in value or not self.base_url:
             return [value]
         return [value, f"{self.base_url}/{value}"]
+
+    def bases(self, parameter: Parameter) -> list[str]:
+        """What stands before `Type/id` in references to resources here: nothing, or the own base URL where any has it."""
+        if not self.base_url:
+            return [""]
+        base, beyond = f"{self.base_url}/", f"{self.base_url}0"  # "0" is the letter after "/"
+        look, number = self.session.connection.execute, self.session.terms.find(parameter.key)
+        is_used = look("SELECT 1 FROM term WHERE text >= ? AND text < ? LIMIT 1", (base, beyond)).get or (
+            look(
+                "SELECT 1 FROM text_index WHERE parameter = ? AND value >= ? AND value < ? LIMIT 1",
+                (number, base, beyond),
+            ).get
+        )
+        return ["", base] if is_used else [""]
 
     def dated(self, text: str, low: str, high: str) -> Piece:
         """Condition on the ends of a range of time."""

@@ -2,6 +2,7 @@
 
 from pulseweir.fhir_store.parameters import compartment_parameters, parameters_of
 from pulseweir.fhir_store.query import ID, Criterion, SearchRequest
+from pulseweir.fhir_store.search_values import RELATIVE
 from pulseweir.fhir_store.security.caller import Alternative, Caller
 from pulseweir.fhir_store.security.scopes import SEARCH
 
@@ -23,7 +24,7 @@ def _criteria(resource_type: str, way: Alternative) -> list[list[Criterion]]:
     if way.patient is None:
         return [tokens]
     places = [
-        Criterion(parameters[name], "", (f"Patient/{way.patient}",))
+        Criterion(parameters[name], RELATIVE, (f"Patient/{way.patient}",))
         for name in compartment_parameters("Patient", resource_type)
     ]
     if resource_type == "Patient":
