@@ -226,7 +226,7 @@ async def fhir(house: House) -> Facts:
         config = server_config(app, security.address, security.port, tls=tls_files(security))
         facts["tls_port"] = await house.serve(config)
     base_url = store.settings.public_base_url or f"http://127.0.0.1:{facts['port']}/fhir"
-    house.loop(SubscriptionService(store, base_url.rstrip("/")).run())
+    house.loop(SubscriptionService(store, base_url.rstrip("/"), guard=guard).run())
     return facts
 
 

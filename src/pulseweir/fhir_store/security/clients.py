@@ -78,6 +78,14 @@ class Clients:
                 found = caller
         return found
 
+    def by_name(self, name: str, now_microseconds: int) -> Caller | None:
+        """The caller that a client's name stands for now; None when there is no such client, or no more."""
+        self._look()
+        for entry, caller in self._callers:
+            if entry.name == name and _is_valid(entry, now_microseconds):
+                return caller
+        return None
+
     def by_certificate(self, common_name: str, now_microseconds: int) -> Caller | None:
         """The caller that the common name of a checked certificate stands for; None when it is nobody's."""
         self._look()

@@ -82,7 +82,15 @@ def check_subscription(caller: Caller, tree: Json) -> None:
     Raises:
         Refusal: 403 when it may not: what a Subscription sends is not held to the scopes of who made it.
     """
-    resource_type = watched_type(tree.get("criteria")) or "*"
+    check_watching(caller, watched_type(tree.get("criteria")) or "*")
+
+
+def check_watching(caller: Caller, resource_type: str) -> None:
+    """Nothing, if the caller may see whatever happens to a type.
+
+    Raises:
+        Refusal: 403 when it may not.
+    """
     caller.require(resource_type, "rs")
     _refuse_narrowed(caller, resource_type, "rs")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
+from pulseweir.fhir_store.dates import date_range
 from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.query import Criterion, SearchRequest, read_condition
 from pulseweir.fhir_store.settings import FhirStoreSettings
@@ -38,6 +39,7 @@ class Definition:
         heartbeat_seconds: Longest silence on its channel; None for any.
         timeout_seconds: Longest wait for an answer; None for the server's own.
         most_events: Most events of one notification; None for the server's own limit.
+        ends: Instant from which it is off, microseconds; None for never.
     """
 
     resource_type: str
@@ -49,6 +51,7 @@ class Definition:
     heartbeat_seconds: int | None = None
     timeout_seconds: int | None = None
     most_events: int | None = None
+    ends: int | None = None
 
     def search(self, count: int, base_url: str = "") -> SearchRequest:
         """The search whose matches concern it."""
@@ -98,7 +101,17 @@ def read_definition(tree: Json, settings: FhirStoreSettings) -> Definition:
         heartbeat_seconds=_whole(channel, "backport-heartbeat-period") if is_topic else None,
         timeout_seconds=_whole(channel, "backport-timeout") if is_topic else None,
         most_events=_whole(channel, "backport-max-count") if is_topic else None,
+        ends=_end(tree),
     )
+
+
+def _end(tree: Json) -> int | None:
+    if "end" not in tree:
+        return None
+    try:
+        return date_range(str(tree["end"]))[0]
+    except ValueError:
+        raise _refused("The end is an instant, such as 2024-01-01T00:00:00Z.", "Subscription.end") from None
 
 
 def allowed_origins(settings: FhirStoreSettings) -> frozenset[str] | None:

@@ -209,6 +209,16 @@ def note_success(session: WriteSession, known: State, delivered: int, events_kep
     _follow_types(session)
 
 
+def note_end(session: WriteSession, known: State) -> None:
+    """Note that a Subscription is over: the instant has come that it named itself."""
+    state = state_of(session, known.pk)
+    if state is None or state.version != known.version:
+        return
+    session.connection.execute("UPDATE subscription SET since_position = NULL, error = '' WHERE pk = ?", (state.pk,))
+    _set_status(session, state, "off", "")
+    _follow_types(session)
+
+
 def note_failure(session: WriteSession, known: State, text: str, now: int, limits: tuple[int, int]) -> None:
     """Note a failed attempt.
 

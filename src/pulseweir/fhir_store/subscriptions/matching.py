@@ -5,6 +5,7 @@ answer is that of a search at the moment of the change, whatever was written sin
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pulseweir.fhir_store.schema import MIGRATIONS
@@ -13,6 +14,19 @@ from pulseweir.fhir_store.session import WriteSession
 from pulseweir.fhir_store.subscriptions.definition import Definition
 from pulseweir.fhir_store.subscriptions.ledger import Change
 from pulseweir.sqlite import connect, migrate
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """What a look at changes found.
+
+    Attributes:
+        found: The changes that concern each Subscription, in order.
+        failed: Subscriptions that some change could not be held against, with the kind of the error.
+    """
+
+    found: dict[int, list[Change]]
+    failed: dict[int, str]
 
 
 class Matcher:
@@ -29,14 +43,39 @@ class Matcher:
         """Let go of the memory."""
         self._connection.close()
 
-    def match(self, changes: Sequence[Change], asked: Mapping[int, Definition]) -> dict[int, list[Change]]:
-        """The changes that concern each Subscription, in order.
-
-        Deletions concern Subscriptions with a topic only.
+    def check(self, definition: Definition) -> None:
+        """Nothing, if the criteria can be searched.
 
         Raises:
-            Refusal: A value in the criteria makes no sense.
+            Refusal: A value in them makes no sense.
         """
+        self._match([], {0: definition})
+
+    def match(self, changes: Sequence[Change], asked: Mapping[int, Definition]) -> Matches:
+        """The changes that concern each Subscription, in order.
+
+        Deletions concern Subscriptions with a topic only. What cannot be judged is told apart, so that a fault in one
+        Subscription or one resource holds up no others.
+        """
+        try:
+            return Matches(self._match(changes, asked), {})
+        except Exception:  # noqa: BLE001 - whose fault it is, the smaller searches tell
+            return self._match_singly(changes, asked)
+
+    def _match_singly(self, changes: Sequence[Change], asked: Mapping[int, Definition]) -> Matches:
+        found: dict[int, list[Change]] = {pk: [] for pk in asked}
+        failed: dict[int, str] = {}
+        for pk, definition in asked.items():
+            for change in changes:
+                if change.subject.resource_type != definition.resource_type:
+                    continue
+                try:
+                    found[pk] += self._match([change], {pk: definition})[pk]
+                except Exception as error:  # noqa: BLE001 - told by the Subscription's status and the log
+                    failed[pk] = type(error).__name__
+        return Matches(found, failed)
+
+    def _match(self, changes: Sequence[Change], asked: Mapping[int, Definition]) -> dict[int, list[Change]]:
         self._connection.execute("BEGIN")
         session = WriteSession(self._connection)
         session.search_ends = float("inf")

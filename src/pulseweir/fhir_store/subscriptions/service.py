@@ -8,7 +8,6 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import httpx
 import structlog
@@ -16,7 +15,11 @@ import structlog
 from pulseweir.clock import real_microseconds
 from pulseweir.errors import RetryLater
 from pulseweir.fhir_store.outcomes import Refusal
+from pulseweir.fhir_store.security.guard import Guard
+from pulseweir.fhir_store.security.maker import maker_of
+from pulseweir.fhir_store.session import WriteSession
 from pulseweir.fhir_store.storage import FhirStore
+from pulseweir.fhir_store.subscriptions.channels import Channel, pause_seconds
 from pulseweir.fhir_store.subscriptions.definition import Definition, read_definition
 from pulseweir.fhir_store.subscriptions.delivery import NotificationFailed, Sender
 from pulseweir.fhir_store.subscriptions.ledger import (
@@ -26,6 +29,7 @@ from pulseweir.fhir_store.subscriptions.ledger import (
     begin,
     changes,
     events,
+    note_end,
     note_events,
     note_failure,
     note_success,
@@ -34,7 +38,8 @@ from pulseweir.fhir_store.subscriptions.ledger import (
     subscription_resource,
     take_up,
 )
-from pulseweir.fhir_store.subscriptions.matching import Matcher
+from pulseweir.fhir_store.subscriptions.matching import Matcher, Matches
+from pulseweir.fhir_store.subscriptions.standing import objection
 from pulseweir.telemetry import FHIR_STORE_NOTIFICATIONS
 
 _SECOND = 1_000_000
@@ -44,37 +49,13 @@ _GATHER_SECONDS = 0.02
 _log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class _Channel:
-    """What is known of one Subscription's notifications while the process runs.
-
-    Attributes:
-        version: Version of the Subscription that `definition` was read from.
-        definition: What it asks; None when it cannot be done.
-        refusal: Why it cannot be done; "" when it can.
-        retry_at: Real instant before which nothing is sent.
-        sent_at: Real instant of the last notification.
-        task: A notification on its way.
-    """
-
-    version: int
-    definition: Definition | None
-    refusal: str
-    retry_at: int
-    sent_at: int
-    task: asyncio.Task[None] | None = None
-
-    def is_busy(self) -> bool:
-        """Whether a notification is on its way."""
-        return self.task is not None and not self.task.done()
-
-
 class SubscriptionService:
     """Serves the Subscriptions of one store.
 
     Args:
         store: Where they are.
         base_url: FHIR base URL for the links in notifications.
+        guard: Who knows the makers of Subscriptions and what they may see; none lets everybody see everything.
         now: The real instant, microseconds; back-off and heartbeats go by it.
         transport: Of the HTTP client; None for the network.
         chance: Source of the back-off's randomness.
@@ -85,18 +66,20 @@ class SubscriptionService:
         store: FhirStore,
         base_url: str,
         *,
+        guard: Guard | None = None,
         now: Callable[[], int] = real_microseconds,
         transport: httpx.AsyncBaseTransport | None = None,
         chance: random.Random | None = None,
     ) -> None:
         self._store = store
         self._settings = store.settings.subscriptions
+        self._guard = guard or Guard()
         self._now = now
         self._chance = chance or random.Random()  # noqa: S311 - back-off, not a secret
         self._matcher = Matcher(base_url)
-        self._sender = Sender.open(base_url, self._settings.timeout_seconds, transport)
+        self._sender = Sender.open(base_url, self._settings, transport)
         self._slots = asyncio.Semaphore(self._settings.concurrent_deliveries)
-        self._channels: dict[int, _Channel] = {}
+        self._channels: dict[int, Channel] = {}
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -116,7 +99,7 @@ class SubscriptionService:
                 await self._persist(self.turn)
                 # Not wait_for: when the wait ends as the task is cancelled, it forgets the cancellation.
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._pause_seconds()):
+                    async with asyncio.timeout(pause_seconds(self._channels.values(), self._now(), _PATIENCE_SECONDS)):
                         await self._wake.wait()
                 # Commits come in swarms: one look is enough for those that follow closely.
                 await asyncio.sleep(_GATHER_SECONDS)
@@ -139,7 +122,7 @@ class SubscriptionService:
                 del self._channels[gone]
         for state in standing:
             channel = await self._channel(state, now)
-            if not channel.is_busy() and (kind := self._due(state, channel, now)):
+            if not channel.is_busy() and (kind := channel.due(state, now, self._store.now_microseconds())):
                 channel.task = asyncio.create_task(self._tell(state, channel, kind))
 
     async def settle(self) -> None:
@@ -168,11 +151,23 @@ class SubscriptionService:
         touched = {change.stored.pk for change in found if change.stored.resource_type == "Subscription"}
         if touched:
             await self._store.write(lambda session: take_up(session, touched))
-        matched = await self._matched(found)
-        await self._store.write(lambda session: note_events(session, matched, found[-1].position))
+        matches = await self._matched(found)
+        now = self._now()
+
+        def note(session: WriteSession) -> None:
+            note_events(session, matches.found, found[-1].position)
+            for pk, kind in matches.failed.items():
+                state = state_of(session, pk)
+                if state is not None:
+                    text = f"A change could not be held against the criteria ({kind}), and is not told. Ask for it."
+                    note_failure(session, state, text, now, self._limits(is_lasting=True))
+
+        await self._store.write(note)
+        for pk, kind in matches.failed.items():
+            _log.error("fhir_subscription_not_matched", step=5, subscription=pk, error=kind)
         return True
 
-    async def _matched(self, found: list[Change]) -> dict[int, list[Change]]:
+    async def _matched(self, found: list[Change]) -> Matches:
         now = self._now()
         asked: dict[int, Definition] = {}
         begun: dict[int, int] = {}
@@ -181,11 +176,15 @@ class SubscriptionService:
             if state.since_position is not None and channel.definition is not None:
                 asked[state.pk], begun[state.pk] = channel.definition, state.since_position
         if not asked:
-            return {}
-        matched = await asyncio.to_thread(self._matcher.match, found, asked)
-        return {pk: [each for each in those if each.position > begun[pk]] for pk, those in matched.items()}
+            return Matches({}, {})
+        matches = await asyncio.to_thread(self._matcher.match, found, asked)
+        told = {
+            pk: [each for each in those if each.position > begun[pk] and not _is_over(asked[pk], each)]
+            for pk, those in matches.found.items()
+        }
+        return Matches(told, matches.failed)
 
-    async def _channel(self, state: State, now: int) -> _Channel:
+    async def _channel(self, state: State, now: int) -> Channel:
         """What is known of a Subscription; read anew when it has another version."""
         known = self._channels.get(state.pk)
         if known is not None and known.version == state.version:
@@ -195,10 +194,13 @@ class SubscriptionService:
         try:
             if stored is not None and not stored.deleted:
                 definition = read_definition(stored.tree(), self._store.settings)
-                await asyncio.to_thread(self._matcher.match, [], {state.pk: definition})
+                await asyncio.to_thread(self._matcher.check, definition)
         except Refusal as error:
             definition, refusal = None, error.issues[0].text
-        channel = _Channel(state.version, definition, refusal, now, now)
+        except Exception as error:  # noqa: BLE001 - one Subscription that cannot be read must not hold up the others
+            definition, refusal = None, f"It could not be read ({type(error).__name__}). Store it otherwise."
+            _log.error("fhir_subscription_not_read", step=5, subscription=state.pk, error=type(error).__name__)
+        channel = Channel(state.version, definition, refusal, now, now)
         if known is not None:
             is_asked_anew = state.failures == 0
             channel.task, channel.sent_at = known.task, known.sent_at
@@ -206,69 +208,70 @@ class SubscriptionService:
         self._channels[state.pk] = channel
         return channel
 
-    def _due(self, state: State, channel: _Channel, now: int) -> str:
-        """What is to be sent now; "" for nothing."""
-        if state.status == "off" or now < channel.retry_at:
-            return ""
-        if channel.definition is None or state.status == "requested" or state.since_position is None:
-            return "handshake"
-        if state.events > state.delivered:
-            return "event-notification"
-        heartbeat = channel.definition.heartbeat_seconds
-        is_silent = heartbeat is not None and now - channel.sent_at >= heartbeat * _SECOND
-        return "heartbeat" if is_silent or (state.failures and channel.definition.topic) else ""
-
-    async def _tell(self, state: State, channel: _Channel, kind: str) -> None:
+    async def _tell(self, state: State, channel: Channel, kind: str) -> None:
         """One notification, and what became of it."""
         try:
-            async with self._slots:
-                delivered = await self._send(state, channel, kind)
-            kept = self._settings.events_kept
-            await self._store.write(lambda session: note_success(session, state, delivered, kept))
-            channel.retry_at = channel.sent_at = self._now()
-            FHIR_STORE_NOTIFICATIONS.labels("delivered").inc()
+            if kind == "end":
+                await self._store.write(lambda session: note_end(session, state))
+            else:
+                async with self._slots:
+                    await self._notify(state, channel, kind)
+                channel.retry_at = channel.sent_at = self._now()
+                FHIR_STORE_NOTIFICATIONS.labels("delivered").inc()
         except NotificationFailed as error:
-            await self._failed(state, channel, str(error))
+            await self._failed(state, channel, error)
         except RetryLater:
             # The store cannot write: what was sent is sent again once it can.
             channel.retry_at = self._now() + _SECOND
+        except Exception as error:  # noqa: BLE001 - told by the Subscription's status and the log
+            _log.error("fhir_notification_failed", step=5, subscription=state.pk, error=type(error).__name__)
+            text = f"The notification could not be made ({type(error).__name__}). Ask for what changed."
+            await self._failed(state, channel, NotificationFailed(text, is_lasting=True))
         self._wake.set()
 
-    async def _send(self, state: State, channel: _Channel, kind: str) -> int:
-        """Send; returns the number of the newest event that was told."""
+    async def _notify(self, state: State, channel: Channel, kind: str) -> None:
+        """Send one notification and note that it was taken.
+
+        Raises:
+            NotificationFailed: It was not.
+            RetryLater: It was, and the store could not note it.
+        """
         definition = channel.definition
         if definition is None:
-            raise NotificationFailed(channel.refusal)
-        if not definition.topic and kind == "handshake":
-            return 0
-        told = []
+            raise NotificationFailed(channel.refusal, is_lasting=True)
+        told: list[Event] = []
         if kind == "event-notification":
             most = min(self._settings.events_per_notification, definition.most_events or 1_000_000)
-            is_one_by_one = not definition.topic and definition.content != "empty"
             told = await self._store.query(lambda session: events(session, state, state.delivered, state.events, most))
-            if is_one_by_one:
-                return await self._send_singly(definition, state, told)
-        await self._sender.send(definition, state, self._now(), kind, told)
-        return told[-1].number if told else 0
-
-    async def _send_singly(self, definition: Definition, state: State, told: list[Event]) -> int:
-        """Send each event by a request of its own, up to the first that is not taken."""
+        # A resource a request: those that were taken before one that was not are not sent again.
+        is_one_by_one = bool(told) and not definition.topic and definition.content != "empty"
         delivered = 0
-        for event in told:
+        for part in [[event] for event in told] if is_one_by_one else [told]:
             try:
-                await self._sender.send(definition, state, self._now(), "event-notification", [event])
+                await self._check_rights(state, definition)
+                if definition.topic or kind != "handshake":
+                    await self._sender.send(definition, state, self._now(), kind, part)
             except NotificationFailed:
                 if delivered:
                     break
                 raise
-            delivered = event.number
-        return delivered
+            delivered = part[-1].number if part else 0
+        kept = self._settings.events_kept
+        await self._store.write(lambda session: note_success(session, state, delivered, kept))
 
-    async def _failed(self, state: State, channel: _Channel, text: str) -> None:
+    async def _check_rights(self, state: State, definition: Definition) -> None:
+        maker = await self._store.query(lambda session: maker_of(session, state.pk, state.version))
+        hours = self._settings.signed_token_hours
+        text = objection(self._guard, maker, definition.resource_type, self._now(), hours)
+        if text:
+            raise NotificationFailed(text, is_lasting=True)
+
+    async def _failed(self, state: State, channel: Channel, error: NotificationFailed) -> None:
         settings, now = self._settings, self._now()
         ceiling = min(settings.retry_ceiling_seconds, settings.retry_seconds * 2 ** min(state.failures, 40))
-        channel.retry_at = now + round(self._chance.uniform(0, ceiling) * _SECOND)
-        limits = settings.failures_until_error, round(settings.hours_until_off * 3_600 * _SECOND)
+        wished = min(error.retry_after_seconds or 0.0, settings.retry_ceiling_seconds)
+        channel.retry_at = now + round(max(self._chance.uniform(0, ceiling), wished) * _SECOND)
+        limits, text = self._limits(is_lasting=error.is_lasting), str(error)
         FHIR_STORE_NOTIFICATIONS.labels("failed").inc()
         with suppress(RetryLater):
             await self._store.write(lambda session: note_failure(session, state, text, now, limits))
@@ -276,18 +279,10 @@ class SubscriptionService:
         if after is not None and after.status != state.status:
             _log.warning("fhir_subscription_failing", step=5, id=state.resource_id, status=after.status)
 
-    def _pause_seconds(self) -> float:
-        """How long nothing is due, if nothing changes."""
-        now, pause = self._now(), _PATIENCE_SECONDS
-        for channel in self._channels.values():
-            if channel.is_busy():
-                continue
-            if channel.retry_at > now:
-                pause = min(pause, (channel.retry_at - now) / _SECOND)
-            if channel.definition is not None and channel.definition.heartbeat_seconds:
-                beat = channel.sent_at + channel.definition.heartbeat_seconds * _SECOND
-                pause = min(pause, max(beat - now, 50_000) / _SECOND)
-        return max(pause, 0.001)
+    def _limits(self, *, is_lasting: bool) -> tuple[int, int]:
+        settings = self._settings
+        until_off = round(settings.hours_until_off * 3_600 * _SECOND)
+        return 1 if is_lasting else settings.failures_until_error, until_off
 
     async def _persist(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do something, again and again until it is done: the server beside it goes on meanwhile."""
@@ -301,3 +296,7 @@ class SubscriptionService:
                 await asyncio.sleep(1)
             else:
                 return
+
+
+def _is_over(definition: Definition, change: Change) -> bool:
+    return definition.ends is not None and change.stored.updated >= definition.ends

@@ -1,5 +1,7 @@
 """What an operator may set about Subscriptions."""
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -24,6 +26,15 @@ class SubscriptionSettings(BaseModel):
     )
     hours_until_off: float = Field(
         24.0, gt=0, description="Hours of failures after which its status becomes `off` and nothing is noted for it."
+    )
+    signed_token_hours: float = Field(
+        168.0,
+        gt=0,
+        description="Hours for which a Subscription made with a token of an issuer is served; storing it anew begins "
+        "them again. An issuer does not tell which of its tokens it took back.",
+    )
+    authority_file: Path | None = Field(
+        None, description="Authorities (PEM) of the certificates of https endpoints; none takes those of certifi."
     )
     events_kept: int = Field(
         10_000, ge=1, description="Delivered events that `$events` can still tell, for each Subscription."
