@@ -20,10 +20,12 @@ from pulseweir.fhir_store.security.maker import revealed
 from pulseweir.fhir_store.session import Stored, WriteSession, find_current
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import ReadSession
+from pulseweir.fhir_store.summaries import Shape, read_shape
 from pulseweir.fhir_store.validation import check_type, is_resource_id
 
 _EVER = 2**62
 _UNREAD = frozenset({"_format", "_pretty"})
+_PRESENTATION = frozenset({"_count", "_summary", "_elements"})
 _TYPES = tuple(RESOURCE_TYPES)
 
 Key = tuple[int, int, int]
@@ -43,6 +45,7 @@ class HistoryRequest:
         count: Versions on a page.
         after: Key of the last version of the page before, and the total; None for the first page.
         digest: Name of the history, which its page tokens carry.
+        shape: What is shown of each version; None for all.
         applied: The pairs that were used, for the links.
     """
 
@@ -54,6 +57,7 @@ class HistoryRequest:
     at: tuple[int, int] | None = None
     after: list[int] | None = None
     digest: str = ""
+    shape: Shape | None = None
     applied: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -80,7 +84,7 @@ def read_history(segments: Sequence[str], pairs: Pairs, *, strict: bool, setting
     """
     types = (check_type(segments[0]),) if len(segments) > 1 else _TYPES
     resource_id = segments[1] if len(segments) == 3 else None
-    request = HistoryRequest("/".join(segments), types, resource_id, settings.page_resources)
+    request = HistoryRequest("/".join(segments), types, resource_id, settings.page_resources, shape=read_shape(pairs))
     page = None
     for name, text in pairs:
         if name in _UNREAD:
@@ -90,8 +94,8 @@ def read_history(segments: Sequence[str], pairs: Pairs, *, strict: bool, setting
         elif _read_parameter(request, name, text, settings):
             request.applied.append((name, text))
         elif strict:
-            raise Refusal(400, "not-supported", "A history takes _count, _since and _at only.")
-    request.digest = search_digest(request.path, (pair for pair in request.applied if pair[0] != "_count"))
+            raise Refusal(400, "not-supported", "A history takes _count, _since, _at, _summary and _elements only.")
+    request.digest = search_digest(request.path, (pair for pair in request.applied if pair[0] not in _PRESENTATION))
     if page is not None:
         request.after = _after(page, request.digest)
         request.applied.append((PAGE_PARAMETER, page))
@@ -111,6 +115,8 @@ def _read_parameter(request: HistoryRequest, name: str, text: str, settings: Fhi
         case "_type" if len(request.path.split("/")) == 1:
             wanted = [check_type(part) for part in text.split(",")]
             request.types = tuple(each for each in request.types if each in wanted)
+        case "_summary" | "_elements":
+            return bool(text)
         case _:
             return False
     return True
@@ -242,7 +248,7 @@ def history_bundle(page: HistoryPage, request: HistoryRequest, base_url: str) ->
         bundle["total"] = page.total
     bundle["link"] = links
     if page.versions:
-        bundle["entry"] = [_entry(stored, base_url) for stored in page.versions]
+        bundle["entry"] = [_entry(stored, base_url, request.shape) for stored in page.versions]
     return msgspec.json.encode(bundle)
 
 
@@ -250,12 +256,13 @@ def _link(here: str, pairs: Pairs) -> str:
     return f"{here}?{urlencode(pairs)}" if pairs else here
 
 
-def _entry(stored: Stored, base_url: str) -> Json:
+def _entry(stored: Stored, base_url: str, shape: Shape | None) -> Json:
     name = f"{stored.resource_type}/{stored.resource_id}"
     method, status = ("DELETE", "204") if stored.deleted else ("PUT", "201" if stored.version == 1 else "200")
     entry: Json = {"fullUrl": f"{base_url}/{name}"}
     if not stored.deleted:
-        entry["resource"] = msgspec.Raw(stored.text())
+        text = stored.text()
+        entry["resource"] = msgspec.Raw(text if shape is None else shape.apply(text, stored.resource_type))
     entry["request"] = {"method": method, "url": name}
     entry["response"] = {"status": status, "etag": stored.etag, "lastModified": to_text(stored.updated)}
     return entry

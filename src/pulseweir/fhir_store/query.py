@@ -25,6 +25,7 @@ from pulseweir.fhir_store.search_request import (
 )
 from pulseweir.fhir_store.search_value_sets import tokens_in
 from pulseweir.fhir_store.settings import FhirStoreSettings
+from pulseweir.fhir_store.summaries import read_elements
 
 __all__ = [
     "ID",
@@ -260,7 +261,7 @@ def _read_control(request: SearchRequest, name: str, text: str, settings: FhirSt
         case "_summary":
             _read_summary(request, text)
         case "_elements":
-            request.elements += tuple(filter(None, map(str.strip, text.split(","))))
+            request.elements += tuple(read_elements(text))
         case "_total":
             _read_total(request, text)
         case "_sort":

@@ -12,6 +12,7 @@ from pulseweir.fhir_store.searching import run_search, searchset
 from pulseweir.fhir_store.session import Stored, WriteSession
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import ReadSession
+from pulseweir.fhir_store.summaries import read_shape
 from pulseweir.fhir_store.validation import check_id, check_type
 
 Session = ReadSession | WriteSession
@@ -55,9 +56,11 @@ def read_answer(session: Session, reading: Reading, resource_type: str, resource
 
 def _found(reading: Reading, stored: Stored) -> Answer:
     headers = {"etag": stored.etag, "last-modified": last_modified(stored)}
+    shape = read_shape(reading.query) if reading.query else None
     if is_known(stored, reading.if_none_match, reading.if_modified_since):
         return Answer(304, headers=headers)
-    return Answer(200, stored.text(), headers)
+    text = stored.text()
+    return Answer(200, text if shape is None else shape.apply(text, stored.resource_type), headers)
 
 
 def _search(session: Session, reading: Reading, settings: FhirStoreSettings) -> Answer:

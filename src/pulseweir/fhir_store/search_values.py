@@ -114,7 +114,7 @@ class Values:
         return [value, f"{self.base_url}/{value}"]
 
     def bases(self, parameter: Parameter) -> list[str]:
-        """What stands before `Type/id` in references to resources here: nothing, or the own base URL where any has it."""
+        """What stands before `Type/id` in references to resources here: nothing, or the own base URL too if in use."""
         if not self.base_url:
             return [""]
         base, beyond = f"{self.base_url}/", f"{self.base_url}0"  # "0" is the letter after "/"

@@ -3,13 +3,14 @@
 Source: http://hl7.org/fhir/R4/search.html#summary, #elements.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 
 import msgspec
 
 from pulseweir.fhir_store.definitions.tables import Element, elements_of, is_complex, json_names
+from pulseweir.fhir_store.outcomes import Refusal
 
 Members = dict[str, msgspec.Raw]
 _ALWAYS = frozenset({"resourceType", "id", "meta", "implicitRules"})
@@ -49,6 +50,28 @@ class Shape:
             members = _kept(members, resource_type, lambda _, element: element.min > 0 or element.modifier, named)
         members["meta"] = _marked(members.get("meta"))
         return msgspec.json.encode(members)
+
+
+def read_shape(pairs: Iterable[tuple[str, str]]) -> Shape | None:
+    """What a read or a history shows by its `_summary` and `_elements`; None for all.
+
+    Raises:
+        Refusal: 400 for a summary that a resource does not have.
+    """
+    summary, elements = "", list[str]()
+    for name, text in pairs:
+        if name == "_summary" and text:
+            if text not in {"true", "text", "data", "false"}:
+                raise Refusal(400, "invalid", "_summary is true, text, data or false; count is for searches only.")
+            summary = "" if text == "false" else text
+        elif name == "_elements":
+            elements += read_elements(text)
+    return Shape(summary, tuple(elements)) if summary or elements else None
+
+
+def read_elements(text: str) -> list[str]:
+    """The elements that one `_elements` names."""
+    return [name for name in map(str.strip, text.split(",")) if name]
 
 
 def _owned(element: str) -> tuple[str, str]:

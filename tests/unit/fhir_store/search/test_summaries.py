@@ -67,3 +67,63 @@ def test_digits_and_parts_within_parts_stay() -> None:
 
     assert b"72.50" in shown
     assert b"referenceRange" not in shown
+
+
+@pytest.mark.parametrize("path", ["Patient/p1", "Patient/p1/_history/1"])
+@pytest.mark.parametrize(
+    ("query", "present", "absent"),
+    [
+        ("_summary=true", {"name", "birthDate"}, {"contact", "text"}),
+        ("_summary=text", {"text"}, {"name"}),
+        ("_summary=data", {"name", "contact"}, {"text"}),
+        ("_elements=name", {"name", "active"}, {"birthDate", "text"}),
+        ("_elements=Patient.gender", {"gender"}, {"birthDate"}),
+    ],
+)
+async def test_one_resource_is_shown_in_part_too(
+    http: httpx.AsyncClient, path: str, query: str, present: set[str], absent: set[str]
+) -> None:
+    response = await http.get(f"{path}?{query}")
+
+    assert present | {"id", "meta", "resourceType"} <= response.json().keys()
+    assert not absent & response.json().keys()
+    assert MARK in response.json()["meta"]["tag"]
+    assert response.headers["etag"] == 'W/"1"'
+
+
+async def test_one_resource_without_a_part_asked_for_is_shown_whole(http: httpx.AsyncClient) -> None:
+    plain = (await http.get("Patient/p1")).json()
+
+    for query in ("_summary=false", "_summary=", "_elements=", "_elements=Observation.code"):
+        assert (await http.get(f"Patient/p1?{query}")).json() == plain
+
+
+@pytest.mark.parametrize("path", ["Patient/p1", "Patient/p1/_history/1", "Patient/p1/_history"])
+@pytest.mark.parametrize("summary", ["count", "short"])
+async def test_a_summary_that_no_resource_has_is_refused(http: httpx.AsyncClient, path: str, summary: str) -> None:
+    response = await http.get(f"{path}?_summary={summary}")
+
+    assert (response.status_code, response.json()["issue"][0]["code"]) == (400, "invalid")
+
+
+async def test_a_history_shows_parts_on_each_of_its_pages(empty: httpx.AsyncClient) -> None:
+    for family in ("Ash", "Beech", "Cedar"):
+        body = {"resourceType": "Patient", "id": "p", "name": [{"family": family}], "gender": "other"}
+        await empty.put("Patient/p", json=body)
+    await empty.delete("Patient/p")
+
+    shown, url = [], "Patient/p/_history?_elements=name&_count=2"
+    while url:
+        bundle = (await empty.get(url, headers={"prefer": "handling=strict"})).json()
+        shown += [entry["resource"] for entry in bundle["entry"] if "resource" in entry]
+        url = next((link["url"] for link in bundle["link"] if link["relation"] == "next"), "")
+
+    assert [each["name"][0]["family"] for each in shown] == ["Cedar", "Beech", "Ash"]
+    assert all("gender" not in each and MARK in each["meta"]["tag"] for each in shown)
+
+
+async def test_every_mandatory_element_stays_in_every_part(http: httpx.AsyncClient) -> None:
+    for query in ("_summary=true", "_summary=text", "_elements=id"):
+        encounter = (await http.get(f"Encounter/e1?{query}")).json()
+        assert encounter["status"] == "in-progress"
+        assert "class" in encounter
