@@ -4,13 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test components lint docs lock bench clean
+.PHONY: demo test components conformance lint docs lock bench clean
 
 demo: $(VENV)/core.installed
 	$(BIN)/pulseweir demo $(ARGS)
 
 # Databases of tests sync at every commit: on a memory file system that costs nothing.
-test: $(VENV)/test.installed components lint
+test: $(VENV)/test.installed components conformance lint
 	@scratch=$$(mktemp -d /dev/shm/pulseweir-test-XXXXXX 2>/dev/null || mktemp -d); \
 	$(BIN)/pytest --basetemp=$$scratch/tests $(ARGS); code=$$?; rm -rf $$scratch; exit $$code
 
@@ -20,6 +20,11 @@ components:
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium || \
 		echo "components: chromium could not be installed; its tests will skip"; \
 	fi
+
+# The conformance runner, in an environment of its own. Without a package index its tests skip and say so.
+conformance:
+	@$(MAKE) --silent --no-print-directory $(VENV)-conformance/installed || \
+		echo "conformance: the runner could not be installed; its tests will skip"
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff format --check src tests benchmarks docs
@@ -38,6 +43,7 @@ bench: $(VENV)/test.installed
 lock:
 	uv pip compile pyproject.toml --universal --generate-hashes --no-annotate --no-header -q -o requirements/core.txt
 	uv pip compile pyproject.toml --extra test --extra lint --universal --generate-hashes --no-annotate --no-header -q -o requirements/test.txt
+	uv pip compile --group pyproject.toml:conformance --universal --generate-hashes --no-annotate --no-header -q -o requirements/conformance.txt
 
 $(VENV)/core.installed: requirements/core.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -51,5 +57,10 @@ $(VENV)/test.installed: requirements/test.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@ $(VENV)/core.installed
 
+$(VENV)-conformance/installed: requirements/conformance.txt
+	$(PYTHON) -m venv --clear $(VENV)-conformance
+	$(VENV)-conformance/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes --no-deps -r $<
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-conformance build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
