@@ -4,6 +4,7 @@ Source: http://hl7.org/fhir/R4/patient-operation-everything.html.
 """
 
 from pulseweir.fhir_store.outcomes import Refusal
+from pulseweir.fhir_store.paging import split_sent
 from pulseweir.fhir_store.parameters import compartment_parameters, parameters_of
 from pulseweir.fhir_store.query import read_search
 from pulseweir.fhir_store.search_request import LAST_UPDATED, Criterion, Include, Pairs, SearchRequest
@@ -52,6 +53,9 @@ def read_everything(
         path=path,
         bounds=[pair for pair in pairs if pair[0] in _OWN],
     )
+    request.remembers = True
+    if request.after is not None:
+        request.sent = split_sent(request.after)
     for name, text in pairs:
         if name in _OWN and text:
             _bound(request, name, text)

@@ -121,6 +121,12 @@ def reference_text(value: Any) -> str | None:
     return text.partition("/_history/")[0]
 
 
+def reference_version(value: Any) -> str:
+    """The version that a Reference names; "" for none."""
+    text = value.get("reference") if isinstance(value, dict) else value
+    return text.partition("/_history/")[2] if isinstance(text, str) else ""
+
+
 def points_to(reference: str, target: str | None) -> bool:
     """Whether a reference is one to a type.
 

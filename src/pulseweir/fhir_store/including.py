@@ -3,18 +3,19 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from pulseweir.fhir_store.extraction import points_to, reference_text, values_at
+from pulseweir.fhir_store.extraction import points_to, reference_text, reference_version, values_at
 from pulseweir.fhir_store.json_text import decode_object
 from pulseweir.fhir_store.outcomes import Issue, Json
 from pulseweir.fhir_store.query import targets_of
 from pulseweir.fhir_store.search_request import Criterion, Include, SearchRequest
-from pulseweir.fhir_store.session import Stored, WriteSession, find_current
+from pulseweir.fhir_store.session import Stored, WriteSession, find_current, find_versions
 from pulseweir.fhir_store.storage import ReadSession
 
 INCLUDED_LIMIT = 10_000
 """Most resources that are added to one page."""
 _ROUNDS = 16
-Key = tuple[str, str]
+Key = tuple[str, str, int]
+"""(type, id, version) of what is shown."""
 
 
 @dataclass(slots=True)
@@ -25,7 +26,7 @@ class Including:
         session: Where they are found.
         request: The search, with what is to be followed.
         search: Finds the matches of a search within the caller's rights.
-        found: What was added, by type and id.
+        found: What was added.
     """
 
     session: ReadSession | WriteSession
@@ -33,11 +34,12 @@ class Including:
     search: Callable[[SearchRequest], list[Stored]]
     found: dict[Key, Stored] = field(default_factory=dict)
     _known: set[Key] = field(default_factory=set)
+    _followed: set[tuple[str, str, str]] = field(default_factory=set)
     _is_cut: bool = False
 
     def run(self, matches: list[Stored]) -> list[Stored]:
         """All that belongs to the matches, without them."""
-        self._known = {(match.resource_type, match.resource_id) for match in matches}
+        self._known = {_key(match) for match in matches}
         fresh, is_first = matches, True
         for _ in range(_ROUNDS):
             added = [*self._forwards(fresh, is_first=is_first), *self._backwards(fresh, is_first=is_first)]
@@ -52,16 +54,26 @@ class Including:
     def _forwards(self, sources: list[Stored], *, is_first: bool) -> list[Stored]:
         added = []
         for key in self._targets(sources, is_first=is_first):
-            if key in self._known:
+            if key in self._followed:
                 continue
-            self._known.add(key)
-            stored = find_current(self.session.connection, self.session.terms, *key)
-            if stored is None or stored.deleted:
+            self._followed.add(key)
+            stored = self._find(*key)
+            if stored is None or _key(stored) in self._known or stored.pk in self.request.sent:
                 continue
+            self._known.add(_key(stored))
             added.extend(self.session.access.show([stored], "rs"))
         return self._keep(added)
 
-    def _targets(self, sources: list[Stored], *, is_first: bool) -> Iterator[Key]:
+    def _find(self, resource_type: str, resource_id: str, version: str) -> Stored | None:
+        """The version that a reference names; the current one where it names none, or one that is not held."""
+        current = find_current(self.session.connection, self.session.terms, resource_type, resource_id)
+        if current is None or current.deleted:
+            return None
+        is_other = version.isascii() and version.isdigit() and len(version) < 10 and int(version) != current.version
+        versions = find_versions(self.session.connection, current, int(version)) if is_other else iter(())
+        return next((each for each in versions if not each.deleted), current)
+
+    def _targets(self, sources: list[Stored], *, is_first: bool) -> Iterator[tuple[str, str, str]]:
         for stored in sources:
             followed = [
                 each
@@ -72,13 +84,13 @@ class Including:
             for include in followed:
                 yield from self._references(include, tree)
 
-    def _references(self, include: Include, tree: Json) -> Iterator[Key]:
+    def _references(self, include: Include, tree: Json) -> Iterator[tuple[str, str, str]]:
         for path in include.parameter.paths:
             for value in values_at(path, tree):
                 reference = (reference_text(value) or "").removeprefix(f"{self.request.base_url}/")
                 resource_type, slash, resource_id = reference.partition("/")
                 if slash and points_to(reference, include.target) and points_to(reference, path.target):
-                    yield resource_type, resource_id
+                    yield resource_type, resource_id, reference_version(value)
 
     def _backwards(self, targets: list[Stored], *, is_first: bool) -> list[Stored]:
         added: list[Stored] = []
@@ -94,13 +106,9 @@ class Including:
             criterion = Criterion(include.parameter, "", references)
             room = INCLUDED_LIMIT - len(self.found)
             asked = SearchRequest(include.source, base_url=self.request.base_url, criteria=[criterion], count=room)
-            fresh = [
-                each
-                for each in (self.search(asked) if room > 0 else ())
-                if (each.resource_type, each.resource_id) not in self._known
-            ]
+            fresh = [each for each in (self.search(asked) if room > 0 else ()) if _key(each) not in self._known]
             self._is_cut |= len(fresh) >= room
-            self._known.update((each.resource_type, each.resource_id) for each in fresh)
+            self._known.update(map(_key, fresh))
             added += self._keep(fresh)
         return added
 
@@ -108,5 +116,9 @@ class Including:
         room = max(0, INCLUDED_LIMIT - len(self.found))
         self._is_cut |= len(added) > room
         kept = added[:room]
-        self.found.update(((each.resource_type, each.resource_id), each) for each in kept)
+        self.found.update((_key(each), each) for each in kept)
         return kept
+
+
+def _key(stored: Stored) -> Key:
+    return stored.resource_type, stored.resource_id, stored.version

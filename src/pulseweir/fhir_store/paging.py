@@ -7,6 +7,7 @@ match that stays as it is comes once.
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,6 +17,11 @@ from pulseweir.fhir_store.outcomes import Refusal
 
 PAGE_PARAMETER = "_page"
 _CHECK_BYTES = 6
+_MOST_SENT = 300
+"""A token goes into a URL; what it cannot remember comes twice, as R4 allows."""
+_ROWS = re.compile(r"(\d{1,18}(,\d{1,18}){0,1000})?", re.ASCII)
+_BEYOND = 2**63
+"""The first whole number that SQLite does not take."""
 
 
 def search_digest(path: str, pairs: Iterable[tuple[str, str]]) -> str:
@@ -41,11 +47,35 @@ def decode_page(text: str, digest: str = "") -> list[Any]:
         keys = msgspec.json.decode(held) if check == _check(held, digest) else None
     except (binascii.Error, msgspec.DecodeError, ValueError):
         keys = None
-    if not isinstance(keys, list) or not all(type(key) in (int, float, str) for key in keys):
-        raise Refusal(
-            400, "invalid", "The page token is not one that this server gave for this request; start again without it."
-        )
+    if not isinstance(keys, list) or not all(_is_key(key) for key in keys):
+        raise _foreign()
     return keys
+
+
+def _foreign() -> Refusal:
+    text = "The page token is not one that this server gave for this request; start again without it."
+    return Refusal(400, "invalid", text)
+
+
+def join_sent(rows: Iterable[int]) -> str:
+    """Row numbers of what pages had so far, for a page token; when they are too many, the latest."""
+    return ",".join(map(str, [*rows][-_MOST_SENT:]))
+
+
+def split_sent(keys: list[Any]) -> list[int]:
+    """Take what was sent from the end of a page token's keys.
+
+    Raises:
+        Refusal: 400 when it is not there.
+    """
+    text = keys.pop() if keys else None
+    if not isinstance(text, str) or not _ROWS.fullmatch(text):
+        raise _foreign()
+    return [int(row) for row in text.split(",") if row]
+
+
+def _is_key(key: Any) -> bool:
+    return type(key) in (float, str) or (type(key) is int and -_BEYOND <= key < _BEYOND)
 
 
 def _check(text: bytes, digest: str) -> bytes:

@@ -89,6 +89,8 @@ class SearchRequest:
         reverse_includes: References to follow to the matches.
         summary: "true", "text" or "data" for a part of each resource; "" for all of it.
         elements: Elements to show, "subject" or "Observation.subject"; none for all.
+        sent: Row numbers of included resources that pages before this one had; they are not sent again.
+        remembers: Whether page tokens carry what was sent.
         within: Ways in which a match is within the caller's rights, each with all of its criteria; None without
             bounds.
         applied: The pairs that were used, for the links.
@@ -113,6 +115,8 @@ class SearchRequest:
     reverse_includes: list[Include] = field(default_factory=list)
     summary: str = ""
     elements: tuple[str, ...] = ()
+    sent: list[int] = field(default_factory=list)
+    remembers: bool = False
     within: list[list[Criterion]] | None = None
     applied: list[tuple[str, str]] = field(default_factory=list)
     notes: list[Issue] = field(default_factory=list)

@@ -8,7 +8,7 @@ import msgspec
 
 from pulseweir.fhir_store.including import Including
 from pulseweir.fhir_store.outcomes import Refusal, operation_outcome
-from pulseweir.fhir_store.paging import PAGE_PARAMETER, encode_page
+from pulseweir.fhir_store.paging import PAGE_PARAMETER, encode_page, join_sent
 from pulseweir.fhir_store.query import Pairs, read_search
 from pulseweir.fhir_store.search_request import SearchRequest
 from pulseweir.fhir_store.search_sql import compile_search
@@ -76,7 +76,12 @@ def _find_page(session: ReadSession | WriteSession, request: SearchRequest) -> S
     if matches and (request.includes or request.reverse_includes):
         found = Including(session, request, lambda asked: _find_page(session, asked).matches).run(matches)
         included = [revealed(session, stored) for stored in found]
-    return SearchPage(matches, included, total, list(rows[-1][_COLUMNS:]) if has_more and rows else None)
+    return SearchPage(matches, included, total, _next_after(request, rows[-1], included) if has_more and rows else None)
+
+
+def _next_after(request: SearchRequest, last: Any, included: list[Stored]) -> list[Any]:
+    keys = list(last[_COLUMNS:])
+    return [*keys, join_sent([*request.sent, *(each.pk for each in included)])] if request.remembers else keys
 
 
 def _stored(resource_type: str, row: tuple[Any, ...]) -> Stored:

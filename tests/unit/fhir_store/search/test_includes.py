@@ -64,3 +64,27 @@ async def test_too_many_are_cut_and_said_so(http: httpx.AsyncClient, monkeypatch
 )
 async def test_what_is_no_reference_cannot_be_included(http: httpx.AsyncClient, text: str) -> None:
     assert (await http.get("Observation", params={"_include": text})).status_code == 400
+
+
+async def test_the_version_that_a_reference_names_is_included(empty: httpx.AsyncClient) -> None:
+    for family in ("Ash", "Beech", "Cedar"):
+        body = {"resourceType": "Patient", "id": "p", "name": [{"family": family}]}
+        await empty.put("Patient/p", json=body)
+    for name, ending in (
+        ("a", ""),
+        ("b", "/_history/2"),
+        ("c", "/_history/3"),
+        ("d", "/_history/9"),
+        ("e", "/_history/x"),
+    ):
+        flag = {"resourceType": "Flag", "id": name, "status": "active", "code": {"text": name}}
+        response = await empty.put(f"Flag/{name}", json=flag | {"subject": {"reference": f"Patient/p{ending}"}})
+        assert response.status_code == 201, response.text
+
+    async def included(ids: str) -> list[str]:
+        entries = (await empty.get(f"Flag?_id={ids}&_include=Flag:patient")).json()["entry"]
+        found = [each["resource"] for each in entries if each["search"]["mode"] == "include"]
+        return [each["name"][0]["family"] for each in found]
+
+    assert [await included(each) for each in "abcde"] == [["Cedar"], ["Beech"], ["Cedar"], ["Cedar"], ["Cedar"]]
+    assert sorted(await included("a,b,c")) == ["Beech", "Cedar"]

@@ -1,10 +1,15 @@
 """The order of matches, their number, and pages that hold while others write."""
 
+import base64
+import hashlib
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+
+from pulseweir.fhir_store.outcomes import Refusal
+from pulseweir.fhir_store.paging import decode_page, join_sent, split_sent
 
 Json = dict[str, Any]
 HEAD = {"resourceType": "Observation", "status": "final"}
@@ -145,3 +150,43 @@ async def test_a_search_by_post_is_the_same(chart: httpx.AsyncClient) -> None:
     assert posted["entry"] == asked["entry"]
     following = next(link["url"] for link in posted["link"] if link["relation"] == "next")
     assert (await chart.get(following)).json()["entry"]
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        b"[9223372036854775808]",
+        b"[-9223372036854775809]",
+        b"[1e999]",
+        b"[null]",
+        b"[[1]]",
+        b"{}",
+        b"[true]",
+        b"[",
+        b"\xff",
+    ],
+)
+def test_what_no_token_holds_is_refused_even_with_a_right_check(held: bytes) -> None:
+    check = hashlib.blake2b(held, key=b"digest", digest_size=6).digest()
+    token = base64.urlsafe_b64encode(check + held).decode().rstrip("=")
+
+    with pytest.raises(Refusal) as refused:
+        decode_page(token, "digest")
+
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("sent", ["", "x", "1,", ",1", "1,2,3"])
+def test_what_was_sent_is_read_back_or_refused(sent: str) -> None:
+    keys: list[Any] = [7, sent]
+
+    if sent in {"x", "1,", ",1"}:
+        with pytest.raises(Refusal):
+            split_sent(keys)
+    else:
+        assert split_sent(keys) == [int(row) for row in sent.split(",") if row]
+        assert keys == [7]
+
+
+def test_no_more_is_remembered_than_a_url_holds() -> None:
+    assert split_sent([join_sent(range(1000))]) == [*range(700, 1000)]

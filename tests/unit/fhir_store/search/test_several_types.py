@@ -92,6 +92,18 @@ async def test_everything_comes_in_pages(http: httpx.AsyncClient) -> None:
     assert sorted(seen) == ["e1", "f1", "h1", "h2", "k1", "p1", "r1"]
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 50])
+async def test_what_supports_a_record_comes_once_over_all_pages(http: httpx.AsyncClient, count: int) -> None:
+    seen: list[str] = []
+    url = f"Patient/p1/$everything?_count={count}"
+    while url:
+        bundle: dict[str, Any] = (await http.get(url)).json()
+        seen += [entry["resource"]["id"] for entry in bundle["entry"] if entry["search"]["mode"] == "include"]
+        url = next((link["url"] for link in bundle["link"] if link["relation"] == "next"), "")
+
+    assert sorted(seen) == ["d1", "doc", "house", "ward"]
+
+
 @pytest.mark.parametrize(
     ("query", "status"),
     [
