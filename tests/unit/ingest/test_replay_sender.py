@@ -98,16 +98,16 @@ async def test_a_device_sends_its_messages_in_charted_order(house: House) -> Non
 
 async def test_a_paced_replay_sends_each_message_when_it_is_due(house: House) -> None:
     plan = _plan(patients=2, minutes=4, live=True)
-    session = Replay(
-        plan, register_devices(house.registry, plan.devices), house.address, pace=pacing_clock(plan, 1_200)
-    )
+    pace = pacing_clock(plan, 1_200)
+    session = Replay(plan, register_devices(house.registry, plan.devices), house.address, pace=pace)
 
     await session.connect()
     done = await session.run()
     await session.close()
 
     assert done.messages_acknowledged == 8
-    assert done.seconds >= 3 * 60 / 1_200
+    assert pace is not None
+    assert pace.now_microseconds() >= plan.starts_microseconds + 3 * 60 * 1_000_000
 
 
 async def test_a_stopped_replay_drains_what_it_sent(house: House) -> None:
