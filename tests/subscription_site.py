@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fhir_site import Site
 from pulseweir.clock import Clock
 from pulseweir.fhir_store.app import create_app
+from pulseweir.fhir_store.security.clients import house_token
+from pulseweir.fhir_store.security.guard import Guard
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.fhir_store.subscriptions.definition import BACKPORT
@@ -31,15 +35,17 @@ class Receiver:
         url: Where it listens.
         requests: (method, path, headers, body) of every request it took or turned away, in order.
         status: What it answers with.
+        headers: What it answers along with that.
     """
 
     url: str
     requests: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
     status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
 
     async def take(self, request: Request) -> Response:
         self.requests.append((request.method, request.url.path, dict(request.headers), await request.body()))
-        return Response(status_code=self.status, headers={"location": "http://127.0.0.1:1/elsewhere"})
+        return Response(status_code=self.status, headers={"location": "http://127.0.0.1:1/elsewhere"} | self.headers)
 
     def bundles(self) -> list[Json]:
         return [msgspec.json.decode(body) for _, _, _, body in self.requests]
@@ -57,28 +63,41 @@ class House:
         directory: Where the store lies.
         settings: Of the store.
         now: Real instant, microseconds.
+        is_guarded: Whether it asks who comes.
     """
 
     directory: Path
     settings: FhirStoreSettings
     now: int = 1_700_000_000 * SECOND
+    is_guarded: bool = False
     store: FhirStore = field(init=False)
     service: SubscriptionService = field(init=False)
 
     async def start(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.store = FhirStore.open(self.directory, Clock(), self.settings)
-        self.service = SubscriptionService(self.store, BASE, now=lambda: self.now, transport=transport)
+        guard = Guard.open(self.store) if self.is_guarded else None
+        self.service = SubscriptionService(
+            self.store, BASE, guard=guard, now=lambda: self.now, transport=transport, chance=random.Random(1)
+        )
         await self.service.begin()
 
     async def stop(self) -> None:
         await self.service.close()
         self.store.close()
 
-    def http(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=httpx.ASGITransport(create_app(self.store)), base_url=f"{BASE}/")
+    @property
+    def site(self) -> Site:
+        """Its clients."""
+        return Site(self.store, self.directory)
 
-    async def put(self, resource: Json) -> httpx.Response:
-        async with self.http() as http:
+    def http(self, token: str = "") -> httpx.AsyncClient:
+        guard = Guard.open(self.store) if self.is_guarded else None
+        headers = {"authorization": f"Bearer {token or house_token(self.directory)}"} if self.is_guarded else {}
+        transport = httpx.ASGITransport(create_app(self.store, guard=guard))
+        return httpx.AsyncClient(transport=transport, base_url=f"{BASE}/", headers=headers)
+
+    async def put(self, resource: Json, token: str = "") -> httpx.Response:
+        async with self.http(token) as http:
             answer = await http.put(f"{resource['resourceType']}/{resource['id']}", json=resource)
         assert answer.status_code in {200, 201}, answer.text
         return answer

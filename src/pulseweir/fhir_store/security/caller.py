@@ -12,9 +12,10 @@ from pulseweir.fhir_store.parameters import RESOURCE_TYPES, compartment_paramete
 from pulseweir.fhir_store.security.compartment import has_token, patients_of
 from pulseweir.fhir_store.security.scopes import EVERYTHING, READ, SEARCH, Grant
 
+ISSUER_ORIGIN = "issuer:"
+"""Begins the origin of callers with signed tokens."""
 DIRECTORY = frozenset({"Location", "Organization", "Practitioner", "PractitionerRole"})
 """Types that say nothing about patients: a caller bound to a patient reads them when a user or system scope says so."""
-_OWN_ORIGINS = frozenset({"house", "anybody", "client"})
 _WORDS = {"c": "create", "r": "read", "u": "update", "d": "delete", "s": "search"}
 
 
@@ -47,7 +48,7 @@ class Caller:
         patient: Logical id of the Patient it is bound to; None for no such bond.
         user: The person behind the client, when the token names one.
         is_house: Whether it is a role of this house, of which no AuditEvent is written.
-        origin: Who vouches for the name: "house", "anybody", "client" for the operator's file, else an issuer's URL.
+        origin: Who vouches for the name: "house", "anybody", "client" for the operator's file, "issuer:URL".
     """
 
     name: str
@@ -66,7 +67,7 @@ class Caller:
     @property
     def is_of_issuer(self) -> bool:
         """Whether its rights are those of a signed token, and asked of nobody else."""
-        return self.origin not in _OWN_ORIGINS
+        return self.origin.startswith(ISSUER_ORIGIN)
 
     @property
     def is_bounded(self) -> bool:

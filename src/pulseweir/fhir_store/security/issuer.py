@@ -15,7 +15,7 @@ import structlog
 
 from pulseweir.clock import real_microseconds
 from pulseweir.errors import RefuseToStart, RetryLater
-from pulseweir.fhir_store.security.caller import Caller
+from pulseweir.fhir_store.security.caller import ISSUER_ORIGIN, Caller
 from pulseweir.fhir_store.security.scopes import read_scopes
 from pulseweir.fhir_store.security.settings import FhirSecuritySettings
 from pulseweir.fhir_store.validation import is_resource_id
@@ -187,4 +187,4 @@ def _caller(claims: dict[str, Any], issuer: str) -> Caller:
         raise InvalidToken("its patient is no logical id")
     user = claims.get("fhirUser") or (subject if subject != name else None)
     user = str(user)[:256] if user else None
-    return Caller(name[:128], read_scopes(texts), patient, user, origin=issuer)
+    return Caller(name[:128], read_scopes(texts), patient, user, origin=ISSUER_ORIGIN + issuer)

@@ -97,7 +97,7 @@ def read_definition(tree: Json, settings: FhirStoreSettings) -> Definition:
         topic=criteria if is_topic else "",
         endpoint=_endpoint(channel, settings),
         headers=tuple(_headers(channel)),
-        content=_content(channel) if is_topic else "full-resource" if payload else "empty",
+        content=content_of(tree),
         heartbeat_seconds=_whole(channel, "backport-heartbeat-period") if is_topic else None,
         timeout_seconds=_whole(channel, "backport-timeout") if is_topic else None,
         most_events=_whole(channel, "backport-max-count") if is_topic else None,
@@ -190,7 +190,16 @@ def _headers(channel: Json) -> Iterator[tuple[str, str]]:
         yield match[1], match[2]
 
 
-def _content(channel: Json) -> Content:
+def content_of(tree: Json) -> Content:
+    """How much of a resource the notifications of a Subscription show.
+
+    Raises:
+        Refusal: 422 when it asks for what is none of the backport's contents.
+    """
+    channel = tree.get("channel")
+    channel = channel if isinstance(channel, dict) else {}
+    if not str(tree.get("criteria", "")).startswith(TOPICS):
+        return "full-resource" if channel.get("payload") else "empty"
     found = _extensions(channel.get("_payload"), "backport-payload-content")
     wanted = found[0] if found else "empty"
     for content in _CONTENTS:

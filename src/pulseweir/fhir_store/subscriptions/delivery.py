@@ -102,8 +102,8 @@ class Sender:
         headers = [*definition.headers, *([("content-type", _CONTENT_TYPE)] if body else [])]
         timeout = min(self.timeout_seconds, definition.timeout_seconds or self.timeout_seconds)
         try:
-            # The client's own time-out is for each piece: an endpoint that drips would never meet it.
-            async with asyncio.timeout(timeout):
+            # The client's own time-outs are for each piece, and tidier: this one is for endpoints that drip.
+            async with asyncio.timeout(2 * timeout):
                 # The body of an answer is nobody's business here, however long it may be.
                 async with self.http.stream(method, url, content=body, headers=headers, timeout=timeout) as answer:
                     status, wished = answer.status_code, answer.headers.get("retry-after", "")

@@ -12,7 +12,7 @@ from pulseweir.fhir_store.query import Pairs
 from pulseweir.fhir_store.session import WriteSession
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import ReadSession
-from pulseweir.fhir_store.subscriptions.definition import Content
+from pulseweir.fhir_store.subscriptions.definition import Content, content_of
 from pulseweir.fhir_store.subscriptions.ledger import State, events, states
 from pulseweir.fhir_store.subscriptions.notification import notification, status_parameters
 from pulseweir.fhir_store.subscriptions.topics import TOPICS
@@ -45,7 +45,9 @@ def answer_status(session: Session, reading: Reading, pairs: Pairs) -> Answer:
 
 
 def answer_events(session: Session, reading: Reading, pairs: Pairs, settings: FhirStoreSettings) -> Answer:
-    """Events of a Subscription with numbers in the asked range, the newest when there are too many.
+    """Events of a Subscription with numbers in the asked range, the oldest when there are too many.
+
+    They show what its notifications show, unless the request asks for another content.
 
     Raises:
         Refusal: 404 or 410 when there is no such Subscription, 400 for parameters that make no sense.
@@ -54,7 +56,8 @@ def answer_events(session: Session, reading: Reading, pairs: Pairs, settings: Fh
     asked = dict(pairs)
     since = _number(asked, "eventsSinceNumber", 1)
     until = min(_number(asked, "eventsUntilNumber", state.events), state.events)
-    content = _CONTENTS.get(asked.get("content", "empty"))
+    tree = read(session, "Subscription", state.resource_id).tree()
+    content = _CONTENTS.get(asked["content"]) if "content" in asked else content_of(tree)
     if content is None:
         raise Refusal(400, "invalid", f"content is one of {', '.join(_CONTENTS)}.")
     told = events(session, state, since - 1, until, settings.subscriptions.events_per_notification)

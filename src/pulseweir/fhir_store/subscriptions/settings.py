@@ -16,7 +16,9 @@ class SubscriptionSettings(BaseModel):
         "`https://hooks.example.org` or `http://10.1.2.3:8080`. None takes those of this machine (loopback) while the "
         "store listens on loopback only, and no endpoint otherwise.",
     )
-    timeout_seconds: float = Field(10.0, gt=0, description="Longest wait for an endpoint's answer in seconds.")
+    timeout_seconds: float = Field(
+        10.0, gt=0, description="Longest wait for an endpoint in seconds, to connect and for its answer."
+    )
     retry_seconds: float = Field(
         1.0, gt=0, description="Longest first pause in seconds after a failed notification; doubled a failure."
     )

@@ -1,7 +1,7 @@
 """Whether a Subscription may still send: what whoever made it may see now, not what it might when it was stored."""
 
 from pulseweir.fhir_store.outcomes import Refusal
-from pulseweir.fhir_store.security.caller import ANYBODY, HOUSE, Caller
+from pulseweir.fhir_store.security.caller import ANYBODY, HOUSE, ISSUER_ORIGIN, Caller
 from pulseweir.fhir_store.security.guard import Guard
 from pulseweir.fhir_store.security.maker import Maker
 from pulseweir.fhir_store.security.rights import check_watching
@@ -37,7 +37,7 @@ def present_caller(guard: Guard, maker: Maker, now: int, signed_token_hours: flo
         return ANYBODY if guard.is_open else None
     if maker.origin == "client":
         return guard.clients.by_name(maker.name, now) if guard.clients is not None else None
-    is_trusted = guard.issuer is not None and guard.issuer.issuer == maker.origin
+    is_trusted = guard.issuer is not None and maker.origin == ISSUER_ORIGIN + guard.issuer.issuer
     if not is_trusted or now - maker.written > signed_token_hours * _HOUR:
         return None
     return Caller(maker.name, maker.grants, maker.patient, maker.user, origin=maker.origin)

@@ -35,8 +35,10 @@ async def receiver() -> AsyncIterator[Receiver]:
 async def make_house(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     made: list[House] = []
 
-    async def make(transport: httpx.AsyncBaseTransport | None = None, **settings: Any) -> House:
-        house = House(tmp_path / "fhir", FhirStoreSettings(**settings))
+    async def make(
+        transport: httpx.AsyncBaseTransport | None = None, *, is_guarded: bool = False, **settings: Any
+    ) -> House:
+        house = House(tmp_path / "fhir", FhirStoreSettings(**settings), is_guarded=is_guarded)
         await house.start(transport)
         made.append(house)
         return house
