@@ -92,20 +92,16 @@ class BundleRun:
         """The answer to an entry of a batch, which leaves nothing behind when it is refused."""
         if entry.request.method in {"GET", "HEAD"}:
             return self._answer(entry)
-        session = self._session
-        noted = len(session.access.written)
-        session.connection.execute("SAVEPOINT entry")
+        noted = len(self._session.access.written)
         try:
-            answer = self._answer(entry)
-            self._check_references()
+            with self._session.undoable():
+                answer = self._answer(entry)
+                self._check_references()
         except Refusal:
-            session.terms.forget()
-            del session.access.written[noted:]
-            session.connection.execute("ROLLBACK TO entry")
+            del self._session.access.written[noted:]
             raise
         finally:
             self._taken.clear()
-            session.connection.execute("RELEASE entry")
         return answer
 
     def _settle(self, entries: list[Entry]) -> None:

@@ -1,22 +1,24 @@
 """One write transaction of the store: what is there, what changes, in the writer's own words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
 import apsw
+import msgspec
 
 from pulseweir.clock import real_microseconds
-from pulseweir.fhir_store.extraction import Amount, Unit
-from pulseweir.fhir_store.indexing import Coded, IndexRows, index_resource
+from pulseweir.fhir_store.indexing import IndexRows, index_resource
 from pulseweir.fhir_store.json_text import decode_object, join_resource
 from pulseweir.fhir_store.outcomes import Json, Refusal
+from pulseweir.fhir_store.rows import ResourceRow, Rows
 from pulseweir.fhir_store.schema import INDEX_TABLES
 from pulseweir.fhir_store.security.access import NO_BOUNDS, Access
 from pulseweir.fhir_store.security.maker import note_maker, revealed
 from pulseweir.fhir_store.subscriptions.headers import masked
+from pulseweir.fhir_store.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,51 +73,88 @@ def took_too_long() -> Refusal:
     return Refusal(400, "too-costly", "The search took too long and was given up; make it narrower.")
 
 
-class Terms:
-    """Interned names, read through one connection; an id once committed never changes."""
+@dataclass(slots=True)
+class _Mark:
+    """Where a part of the transaction began that may be undone.
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
-        self._ids: dict[str, int] = {"": 0}
+    Attributes:
+        lengths: What was gathered by then.
+        next_pk: The row that the next resource would have got.
+        is_set: Whether SQLite has a savepoint for it; not needed while nothing of the part was written.
+    """
 
-    def find(self, text: str) -> int | None:
-        """The id of a name, None when no resource ever used it."""
-        found = self._ids.get(text)
-        if found is None:
-            found = self._connection.execute("SELECT id FROM term WHERE text = ?", (text,)).get
-            if found is not None:
-                self._keep(text, int(found))
-        return found
-
-    def intern(self, text: str) -> int:
-        """The id of a name, made when it is new; only inside a write transaction."""
-        found = self.find(text)
-        if found is None:
-            self._connection.execute("INSERT INTO term (text) VALUES (?)", (text,))
-            found = self._connection.last_insert_rowid()
-            self._keep(text, found)
-        return found
-
-    def forget(self) -> None:
-        """Drop what is remembered; needed after a rollback."""
-        self._ids = {"": 0}
-
-    def _keep(self, text: str, number: int) -> None:
-        if len(self._ids) > 100_000:
-            self.forget()
-        self._ids[text] = number
+    lengths: tuple[int, ...]
+    next_pk: int | None
+    is_set: bool = False
 
 
 class WriteSession:
     """The writer's connection inside a transaction. Used by the writer thread only."""
 
     def __init__(self, connection: apsw.Connection) -> None:
-        self.connection = connection
+        self._connection = connection
         self.terms = Terms(connection)
         self.now_microseconds = 0
         self.changed_types: set[str] = set()
         self.access: Access = NO_BOUNDS
         self.search_ends = 0.0
+        self._rows = Rows(connection, self.terms)
+        self._marks: list[_Mark] = []
+        self._known: dict[tuple[str, str], Stored | None] = {}
+        self._next_pk: int | None = None
+        self._is_settled = True
+
+    @property
+    def connection(self) -> apsw.Connection:
+        """The connection, once it holds all that was written so far: first versions are gathered until then."""
+        if not self._is_settled:
+            self.settle()
+        return self._connection
+
+    def begin(self, now_microseconds: int) -> None:
+        """Forget the transaction before this one."""
+        self.now_microseconds = now_microseconds
+        self.changed_types.clear()
+        self._rows.cut()
+        self._marks.clear()
+        self._known.clear()
+        self._next_pk = None
+        self._is_settled = True
+
+    def settle(self) -> None:
+        """Write what is gathered; needed before a commit."""
+        for depth, mark in enumerate(self._marks):
+            if not mark.is_set:
+                self._rows.write(mark.lengths)
+                self._connection.execute(f"SAVEPOINT part{depth}")
+                mark.is_set = True
+        self._rows.write()
+        self._is_settled = True
+
+    @contextmanager
+    def undoable(self) -> Iterator[None]:
+        """A part of the transaction: an error inside undoes what it wrote, and is raised again."""
+        mark = _Mark(self._rows.lengths(), self._next_pk)
+        name = f"part{len(self._marks)}"
+        self._marks.append(mark)
+        self._is_settled = False
+        try:
+            yield
+            if mark.is_set:
+                self._connection.execute(f"RELEASE {name}")
+        except apsw.Error:
+            raise
+        except BaseException:
+            if mark.is_set:
+                self.terms.forget()
+                self._connection.execute(f"ROLLBACK TO {name}")
+                self._connection.execute(f"RELEASE {name}")
+            self._rows.cut(None if mark.is_set else mark.lengths)
+            self._next_pk = mark.next_pk
+            self._known.clear()
+            raise
+        finally:
+            self._marks.pop()
 
     @contextmanager
     def searching(self) -> Iterator[None]:
@@ -134,31 +173,63 @@ class WriteSession:
 
     def find(self, resource_type: str, resource_id: str) -> Stored | None:
         """The current version, a deleted one too; None when there never was one that the caller may know of."""
-        found = find_current(self.connection, self.terms, resource_type, resource_id)
+        key = (resource_type, resource_id)
+        found = self._known[key] if key in self._known else find_current(self.connection, self.terms, *key)
         return revealed(self, found) if found is not None and self.access.sees(found, "cruds") else None
 
-    def insert(self, resource_type: str, resource_id: str, tree: Json, parts: tuple[bytes, bytes]) -> Stored:
-        """Store the first version of a resource."""
+    def look_up(self, resource_type: str, resource_ids: Iterable[str]) -> None:
+        """Read the current versions of many resources at once, for `find` in the same part of the transaction."""
+        number = self.terms.find(resource_type)
+        names = [name for name in resource_ids if (resource_type, name) not in self._known]
+        self._known.update(((resource_type, name), None) for name in names)
+        rows = self.connection.execute(
+            "SELECT pk, id, version, updated, deleted, meta, content FROM resource"
+            " WHERE type = ? AND id IN (SELECT value FROM json_each(?))",
+            (number, msgspec.json.encode(names).decode()),
+        )
+        for pk, name, version, updated, deleted, meta, content in rows:
+            stored = Stored(pk, resource_type, name, version, updated, bool(deleted), meta, content)
+            self._known[resource_type, name] = stored
+
+    def insert(
+        self,
+        resource_type: str,
+        resource_id: str,
+        tree: Json,
+        parts: tuple[bytes, bytes],
+        rows: IndexRows | None = None,
+    ) -> Stored:
+        """Store the first version of a resource.
+
+        Args:
+            resource_type: FHIR type.
+            resource_id: Its id, which no other of the type has.
+            tree: The decoded resource.
+            parts: Its text, as `split_resource` gives it.
+            rows: What it is found by; None to ask the tree.
+        """
         self.access.check_insert(resource_type, resource_id, tree)
         meta, content = parts
+        rows = rows or index_resource(resource_type, tree)
         self.changed_types.add(resource_type)
-        self.connection.execute(
-            "INSERT INTO resource (type, id, version, updated, meta, content) VALUES (?, ?, 1, ?, ?, ?)",
-            (self.terms.intern(resource_type), resource_id, self.now_microseconds, meta, content),
-        )
-        pk = self.connection.last_insert_rowid()
-        self._index(pk, index_resource(resource_type, tree))
+        pk = self._new_pk()
+        number = self.terms.intern(resource_type)
+        self._rows.add(ResourceRow(pk, number, resource_id, self.now_microseconds, meta, content))
+        self._rows.index(pk, rows)
+        self._is_settled = False
         stored = Stored(pk, resource_type, resource_id, 1, self.now_microseconds, False, meta, content)
+        self._known[resource_type, resource_id] = stored
         if resource_type == "Subscription":
             stored = self._made(stored)
         self.access.wrote("create", stored)
         return stored
 
-    def replace(self, current: Stored, tree: Json, parts: tuple[bytes, bytes]) -> Stored:
-        """Store the next version of a resource; the present one goes to history."""
+    def replace(self, current: Stored, tree: Json, parts: tuple[bytes, bytes], rows: IndexRows | None = None) -> Stored:
+        """Store the next version of a resource, see `insert`; the present one goes to history."""
         self.access.check_replace(current, tree)
+        rows = rows or index_resource(current.resource_type, tree)
         updated = self._supersede(current, deleted=False, parts=parts)
-        self._index(current.pk, index_resource(current.resource_type, tree))
+        self._index(current.pk, rows)
         if current.resource_type == "Subscription":
             updated = self._made(updated)
         self.access.wrote("update", updated)
@@ -179,12 +250,14 @@ class WriteSession:
             " WHERE r.pk > ? AND r.deleted = 0 ORDER BY r.pk LIMIT ?",
             (after, limit),
         ).fetchall()
-        for pk, resource_type, content, meta in rows:
+        for pk, *_ in rows:
             self._unindex(pk)
+        for pk, resource_type, content, meta in rows:
             tree = decode_object(b"{" + content + b"}")
             if meta:
                 tree["meta"] = decode_object(b"{" + meta + b"}")
             self._index(pk, index_resource(resource_type, tree))
+        self.settle()
         return int(rows[-1][0]) if rows else None
 
     def delete(self, current: Stored) -> Stored:
@@ -212,90 +285,25 @@ class WriteSession:
             (version, self.now_microseconds, deleted, meta, content, pk),
         )
         self._unindex(pk)
-        return Stored(
-            pk, current.resource_type, current.resource_id, version, self.now_microseconds, deleted, meta, content
-        )
+        key = current.resource_type, current.resource_id
+        stored = Stored(pk, *key, version, self.now_microseconds, deleted, meta, content)
+        self._known[key] = stored
+        return stored
 
     def _index(self, pk: int, rows: IndexRows) -> None:
-        intern = self.terms.intern
-        if rows.texts:
-            self.connection.executemany(
-                "INSERT INTO text_index VALUES (?, ?, ?, ?)",
-                [(pk, intern(key), value, intern(system)) for key, value, system in rows.texts],
-            )
-        if rows.ranges:
-            self.connection.executemany(
-                "INSERT INTO range_index VALUES (?, ?, ?, ?)",
-                [(pk, intern(key), low, high) for key, low, high in rows.ranges],
-            )
-        if rows.amounts:
-            self.connection.executemany(
-                "INSERT INTO amount_index VALUES (?, ?, ?, ?, ?)",
-                [(pk, intern(key), self._unit(amount.unit), amount.low, amount.high) for key, amount in rows.amounts],
-            )
-        columns = rows.observation
-        if columns is not None:
-            self.connection.execute(
-                "INSERT INTO observation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    pk,
-                    columns.subject and intern(columns.subject),
-                    self._token_set(columns.code),
-                    columns.low,
-                    columns.high,
-                    columns.status and intern(columns.status),
-                    self._token_set(columns.category),
-                    columns.device and intern(columns.device),
-                    columns.encounter and intern(columns.encounter),
-                    *self._amount(columns.value),
-                    self._token_set(columns.concept),
-                ),
-            )
-        if rows.components:
-            self.connection.executemany(
-                "INSERT INTO observation_component VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (pk, place, self._token_set(each.code), *self._amount(each.value), self._token_set(each.concept))
-                    for place, each in enumerate(rows.components)
-                ],
-            )
+        self._rows.index(pk, rows)
+        self._is_settled = False
+
+    def _new_pk(self) -> int:
+        pk = self._next_pk
+        if pk is None:
+            pk = int(self._connection.execute("SELECT coalesce(max(pk), 0) + 1 FROM resource").get)
+        self._next_pk = pk + 1
+        return pk
 
     def _unindex(self, pk: int) -> None:
         for table in INDEX_TABLES:
             self.connection.execute(f"DELETE FROM {table} WHERE pk = ?", (pk,))  # noqa: S608 - fixed names
-
-    def _amount(self, amount: Amount | None) -> tuple[float | None, float | None, int | None]:
-        return (None, None, None) if amount is None else (amount.low, amount.high, self._unit(amount.unit))
-
-    def _unit(self, unit: Unit) -> int:
-        """The id of a unit: quantities of one kind share one, so a unit costs one integer."""
-        name = "\x1d".join(("", *unit))
-        known = self.terms.find(name)
-        if known is not None:
-            return known
-        number = self.terms.intern(name)
-        self.connection.execute("INSERT OR IGNORE INTO unit VALUES (?, ?, ?, ?)", (number, *unit))
-        return number
-
-    def _token_set(self, coded: Coded) -> int | None:
-        """The id of a set of codings: Observations of one kind share one, so a code costs one integer."""
-        if not coded.tokens and not coded.texts:
-            return None
-        name = "\x1e".join(f"{system}\x1f{code}" for code, system in coded.tokens)
-        if coded.texts:
-            name = "\x1d".join((name, *coded.texts, ""))
-        known = self.terms.find(name)
-        if known is not None:
-            return known
-        number = self.terms.intern(name)
-        self.connection.executemany(
-            "INSERT OR IGNORE INTO token_set (token_set, value, system) VALUES (?, ?, ?)",
-            [(number, code, self.terms.intern(system)) for code, system in coded.tokens],
-        )
-        self.connection.executemany(
-            "INSERT OR IGNORE INTO token_text (token_set, text) VALUES (?, ?)", [(number, text) for text in coded.texts]
-        )
-        return number
 
 
 def find_current(connection: apsw.Connection, terms: Terms, resource_type: str, resource_id: str) -> Stored | None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,9 @@ from pulseweir.fhir_store.change_count import FILE_NAME as COUNT_FILE_NAME
 from pulseweir.fhir_store.definitions.tables import parameters_digest
 from pulseweir.fhir_store.schema import MIGRATIONS
 from pulseweir.fhir_store.security.access import NO_BOUNDS, Access, current_access
-from pulseweir.fhir_store.session import SHORT_READ_STEPS, Terms, WriteSession, took_too_long
+from pulseweir.fhir_store.session import SHORT_READ_STEPS, WriteSession, took_too_long
 from pulseweir.fhir_store.settings import FhirStoreSettings
+from pulseweir.fhir_store.terms import Terms
 from pulseweir.sqlite import connect, immediate, migrate
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ class _Unit:
     """One request's writes: all or nothing."""
 
     work: Callable[[WriteSession], Any]
-    done: "Future[Any]"
+    done: "Future[Any] | asyncio.Future[Any]"
     access: Access
 
 
@@ -104,8 +105,9 @@ class FhirStore:
         """
         if self._closed:
             raise RetryLater("The FHIR store is closing; send the request again.")
-        outcome: T = await asyncio.wrap_future(self.post(work, current_access()))
-        return outcome
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Unit(work, done, current_access()))
+        return await done
 
     def post(self, work: Callable[[WriteSession], T], access: Access = NO_BOUNDS) -> "Future[T]":
         """Queue `work` for the writer thread; it is done before the store closes."""
@@ -200,48 +202,71 @@ class FhirStore:
                 self._commit_group(session, group)
 
     def _commit_group(self, session: WriteSession, units: list[_Unit]) -> None:
-        session.now_microseconds = self._clock.now_microseconds()
-        session.changed_types.clear()
-        results: list[tuple[_Unit, Any, BaseException | None]] = []
+        session.begin(self._clock.now_microseconds())
+        results: list[_Result] = []
         try:
-            session.connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("BEGIN IMMEDIATE")
             try:
                 results.extend(self._run(session, unit) for unit in units)
-                session.connection.execute("COMMIT")
+                session.settle()
+                self._connection.execute("COMMIT")
                 if not COUNTED_TYPES.isdisjoint(session.changed_types):
                     self._changes.add()
             except BaseException:
                 session.terms.forget()
                 with contextlib.suppress(apsw.Error):
-                    session.connection.execute("ROLLBACK")
+                    self._connection.execute("ROLLBACK")
                 raise
         except (apsw.Error, OSError) as error:
             failure = RetryLater(f"The FHIR store could not commit ({type(error).__name__}); check the disk.")
             results = [(unit, None, failure) for unit in units]
         if self.after_commit is not None:
             self.after_commit()
-        for unit, outcome, failed in results:
-            if unit.done.set_running_or_notify_cancel():
-                if failed is None:
-                    unit.done.set_result(outcome)
-                else:
-                    unit.done.set_exception(failed)
+        _answer(results)
 
-    def _run(self, session: WriteSession, unit: _Unit) -> tuple[_Unit, Any, BaseException | None]:
-        session.connection.execute("SAVEPOINT unit")
+    def _run(self, session: WriteSession, unit: _Unit) -> "_Result":
         session.access = unit.access
         session.search_ends = monotonic() + self.settings.limits.search_seconds
         try:
-            outcome = unit.work(session)
-            if unit.access.trail is not None:
-                unit.access.trail.append(session, unit.access)
+            with session.undoable():
+                outcome = unit.work(session)
+                if unit.access.trail is not None:
+                    unit.access.trail.append(session, unit.access)
         except apsw.Error:
             raise
         except Exception as error:  # noqa: BLE001 - the unit's own error goes to who asked for it
-            session.terms.forget()
             unit.access.forget()
-            session.connection.execute("ROLLBACK TO unit")
-            session.connection.execute("RELEASE unit")
             return unit, None, error
-        session.connection.execute("RELEASE unit")
         return unit, outcome, None
+
+
+_Result = tuple[_Unit, Any, BaseException | None]
+
+
+def _answer(results: Sequence[_Result]) -> None:
+    """Tell who waits; an event loop is woken once for all that wait in it."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Result]] = {}
+    for result in results:
+        done = result[0].done
+        if isinstance(done, Future):
+            if done.set_running_or_notify_cancel():
+                _settle(done, result)
+        else:
+            by_loop.setdefault(done.get_loop(), []).append(result)
+    for loop, those in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop was closed, and nobody waits any more
+            loop.call_soon_threadsafe(_settle_all, those)
+
+
+def _settle_all(results: Sequence[_Result]) -> None:
+    for result in results:
+        if not result[0].done.done():
+            _settle(result[0].done, result)
+
+
+def _settle(done: "Future[Any] | asyncio.Future[Any]", result: _Result) -> None:
+    _, outcome, failed = result
+    if failed is None:
+        done.set_result(outcome)
+    else:
+        done.set_exception(failed)

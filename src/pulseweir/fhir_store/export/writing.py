@@ -12,8 +12,9 @@ from pulseweir.fhir_store.interactions import read
 from pulseweir.fhir_store.query import LAST_UPDATED, Criterion, SearchRequest
 from pulseweir.fhir_store.search_sql import compile_search
 from pulseweir.fhir_store.security.compartment import patients_of
-from pulseweir.fhir_store.session import Stored, Terms
+from pulseweir.fhir_store.session import Stored
 from pulseweir.fhir_store.storage import ReadSession
+from pulseweir.fhir_store.terms import Terms
 from pulseweir.sqlite import connect
 
 _LOOK_RESOURCES = 500

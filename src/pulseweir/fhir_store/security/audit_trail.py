@@ -146,8 +146,8 @@ def verify(session: "ReadSession") -> Verified:
 
 def verify_directory(directory: Path) -> Verified:
     """Walk the chain of the store in a directory, whether it is served or not."""
-    from pulseweir.fhir_store.session import Terms
     from pulseweir.fhir_store.storage import FILE_NAME, ReadSession
+    from pulseweir.fhir_store.terms import Terms
 
     if not (directory / FILE_NAME).exists():
         return Verified(0, BEGIN, None)
