@@ -208,6 +208,7 @@ async def fhir(house: House) -> Facts:
     from pulseweir.fhir_store.subscriptions.service import SubscriptionService
 
     if house.settings.fhir.base_url is not None:
+        await systems.check_fhir(house.settings)
         return {"base_url": house.settings.fhir.base_url}
     store = systems.open_fhir_store(house.settings, house.clock)
     exports = Exports(store)

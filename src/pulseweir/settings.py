@@ -21,7 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from pulseweir.backends.settings import BusSettings, LakeSettings
+from pulseweir.backends.settings import BusSettings, FhirServiceSettings, LakeSettings
 from pulseweir.errors import RefuseToStart
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.hot_path.flag import FlagSettings
@@ -43,16 +43,6 @@ PREFIX = "PULSEWEIR_"
 SETTINGS_FILE = "pulseweir.toml"
 SETTINGS_FILE_VARIABLE = "PULSEWEIR_SETTINGS_FILE"
 _NOT_SETTINGS = {"PULSEWEIR_TEST_DATA", "PULSEWEIR_CLOCK", "PULSEWEIR_SUPERVISOR", SETTINGS_FILE_VARIABLE}
-
-
-class FhirServiceSettings(BaseModel):
-    """The FHIR service of steps 5, 7 and 13."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    base_url: str | None = Field(None, description="Base of an R4 server; none takes the embedded store on loopback.")
-    port: int = Field(8090, ge=1, le=65535, description="Loopback port of the embedded store.")
-    timeout_seconds: float = Field(30.0, gt=0, description="Longest wait for one answer of the FHIR service.")
 
 
 class RepositorySettings(BaseModel):

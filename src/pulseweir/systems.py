@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
 
+from pulseweir.backends.settings import FhirServiceSettings
 from pulseweir.clock import Clock
-from pulseweir.errors import RefuseToStart
+from pulseweir.errors import RefuseToStart, RetryLater
 from pulseweir.ingest.hub.settings import is_loopback
 from pulseweir.listening import listen
 from pulseweir.run_files import read_ready
@@ -21,11 +23,14 @@ if TYPE_CHECKING:
 
     from pulseweir.backends.bus.embedded import EmbeddedBus
     from pulseweir.backends.fhir_client import FhirClient
+    from pulseweir.backends.fhir_credentials import Credentials
     from pulseweir.backends.lake import Lake
     from pulseweir.backends.repository.store import Repository
     from pulseweir.fhir_store.storage import FhirStore
     from pulseweir.ingest.catalog import Mappings
     from pulseweir.ingest.hub.registry import Registry
+
+_LOOK_SECONDS = 5.0
 
 
 def bus_directory(settings: Settings) -> Path:
@@ -76,15 +81,94 @@ def hub_mqtt_port(settings: Settings) -> int:
 
 
 def open_fhir(settings: Settings) -> "FhirClient":
-    """A client of the FHIR service; the embedded store knows it by the token of this house."""
+    """A client of the FHIR service; the embedded store knows it by the token of this house.
+
+    Raises:
+        RefuseToStart: The credentials for an outside server cannot be used.
+    """
     from pulseweir.backends.fhir_client import FhirClient
 
-    headers = {}
-    if settings.fhir.base_url is None:
+    service = settings.fhir
+    if service.base_url is None:
         from pulseweir.fhir_store.security.clients import house_token
 
-        headers["authorization"] = f"Bearer {house_token(fhir_directory(settings))}"
-    return FhirClient(fhir_base_url(settings), headers=headers, timeout_seconds=settings.fhir.timeout_seconds)
+        headers = {"authorization": f"Bearer {house_token(fhir_directory(settings))}"}
+        return FhirClient(fhir_base_url(settings), headers=headers, timeout_seconds=service.timeout_seconds)
+    trusted = authorities(service.authority_file)
+    return FhirClient(
+        service.base_url,
+        credentials=fhir_credentials(service, trusted),
+        verify=trusted,
+        timeout_seconds=service.timeout_seconds,
+        discovers=True,
+    )
+
+
+def fhir_credentials(service: FhirServiceSettings, trusted: ssl.SSLContext | bool) -> "Credentials | None":
+    """What shows an outside FHIR server who this house is; None where it need not know.
+
+    Raises:
+        RefuseToStart: They cannot be used, or would go over a network in the clear.
+    """
+    from pulseweir.backends.fhir_backend_services import BackendClient, BackendServices
+    from pulseweir.backends.fhir_capabilities import SCOPES
+    from pulseweir.backends.fhir_credentials import FhirCredentialsUnusable, FixedAuthorization, TokenFile, is_safe
+    from pulseweir.backends.fhir_key import read_signing_key
+
+    told, base_url = service.credentials, str(service.base_url)
+    if not told.is_set:
+        return None
+    if not is_safe(base_url) or not is_safe(told.token_url or base_url):
+        raise FhirCredentialsUnusable("Credentials for a FHIR server need https. Correct fhir.base_url or token_url.")
+    if told.bearer_token is not None:
+        return FixedAuthorization.bearer(told.bearer_token.get_secret_value())
+    if told.bearer_token_file is not None:
+        return TokenFile(told.bearer_token_file)
+    if told.user_name is not None and told.password is not None:
+        return FixedAuthorization.basic(told.user_name, told.password.get_secret_value())
+    if told.client_id is None or told.private_key_file is None:
+        return None
+    key = read_signing_key(told.private_key_file, told.key_id)
+    client = BackendClient(told.client_id, key, told.scopes or SCOPES, told.token_url)
+    return BackendServices(base_url, client, verify=trusted, timeout_seconds=service.timeout_seconds)
+
+
+def authorities(path: Path | None) -> ssl.SSLContext | bool:
+    """Who is trusted to say who a server is: those of a file, or the public ones.
+
+    Raises:
+        RefuseToStart: The file holds no certificates.
+    """
+    if path is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        cause = type(error).__name__
+        raise RefuseToStart(f"fhir.authority_file {path}: {cause}. Name a PEM file of certificates.") from None
+
+
+async def check_fhir(settings: Settings) -> None:
+    """Nothing, unless the outside FHIR server of the settings answers and cannot be worked with.
+
+    Raises:
+        RefuseToStart: It speaks another version, or the credentials cannot be used.
+    """
+    from pulseweir.backends.fhir_client import FhirVersionUnsupported
+
+    if settings.fhir.base_url is None:
+        return
+    fhir = open_fhir(settings)
+    try:
+        async with asyncio.timeout(_LOOK_SECONDS):
+            await fhir.discover()
+    except FhirVersionUnsupported as error:
+        raise RefuseToStart(f"{error} Set fhir.base_url to the server's R4 base.") from None
+    except (RetryLater, TimeoutError):
+        # Whoever needs it waits for it.
+        return
+    finally:
+        await fhir.close()
 
 
 def fhir_directory(settings: Settings) -> Path:

@@ -53,7 +53,7 @@ class Misbehaving:
         method, path, _ = request.split()
         headers = {name.lower(): text for name, text in (line.split(": ", 1) for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-        answer = await self._store._http.request(
+        answer = await self._store._connection._http.request(
             method, f"http://fhir.test{path}", content=body, headers={"content-type": "application/fhir+json"}
         )
         length = f"HTTP/1.1 {answer.status_code} X\r\ncontent-length: {len(answer.content)}\r\n\r\n".encode()

@@ -16,6 +16,8 @@ Json = dict[str, Any]
 _OUTCOME = "OperationOutcome"
 _LATER = frozenset({408, 429})
 _NOT_SUPPORTED = 501
+_TOO_LARGE = 413
+_TOO_LARGE_CODES = frozenset({"too-long", "too-costly"})
 _DAY_SECONDS = 86_400.0
 _DECODER = msgspec.json.Decoder()
 
@@ -31,6 +33,7 @@ class BundleAnswer:
         outcome: OperationOutcome, where the server sent one.
         retry_after_seconds: How long the server asked to wait.
         is_whole: The bundle was refused as a whole; nothing is known about this entry alone.
+        location: Where a resource was made, where the server says.
     """
 
     status: int
@@ -39,6 +42,7 @@ class BundleAnswer:
     outcome: Json | None = None
     retry_after_seconds: float | None = None
     is_whole: bool = False
+    location: str | None = None
 
     @property
     def is_done(self) -> bool:
@@ -50,6 +54,12 @@ class BundleAnswer:
         """Whether the same entry may succeed later."""
         is_contradiction = 200 <= self.status < 300 and not self.is_done
         return is_contradiction or may_pass(self.status)
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether the bundle was refused because it holds too much."""
+        codes = {str(issue.get("code")) for issue in _issues(self.outcome)}
+        return self.is_whole and (self.status == _TOO_LARGE or bool(codes & _TOO_LARGE_CODES))
 
     @property
     def issue_text(self) -> str:
@@ -65,6 +75,7 @@ class BundleAnswer:
 class _ResponsePart(msgspec.Struct):
     status: str | int = ""
     etag: str | None = None
+    location: str | None = None
     outcome: Json | None = None
     retryAfter: str | int | None = None  # noqa: N815 - as some servers write it
 
@@ -192,6 +203,7 @@ def bundle_answer(entry: EntryPart, now_microseconds: int) -> BundleAnswer:
         response.etag,
         response.outcome,
         retry_after(str(response.retryAfter), None, now_microseconds) if response.retryAfter is not None else None,
+        location=response.location,
     )
 
 

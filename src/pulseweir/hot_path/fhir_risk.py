@@ -93,6 +93,7 @@ class FhirRiskStage(Stage):
         self._severities: dict[tuple[str, str], int] = {}
         self._devices: set[tuple[str, str]] = set()
         self._teams_read_at = float("-inf")
+        self._most_windows = settings.windows_per_bundle
 
     async def handle(self, tables: Mapping[int, pa.Table]) -> Handled:
         """Write what the rows ask for; returns once the FHIR service has accepted or refused each of them."""
@@ -184,11 +185,13 @@ class FhirRiskStage(Stage):
             _Unit(row, [flag for flag in plan.flags.values() if last_row[flag.patient_id] == row.window.key])
             for row in ordered
         ]
-        step = self._settings.windows_per_bundle
-        for first in range(0, len(units), step):
-            part = units[first : first + step]
+        while units:
+            part, units = units[: self._most_windows], units[self._most_windows :]
             refused = await self._send([entry for unit in part for entry in self._entries(unit, plan)])
             done = part if refused is None else await self._write_singly(part, plan, outcome)
+            if refused is not None and len(done) == len(part):
+                # None was at fault alone: there were too many of them.
+                self._most_windows = max(1, len(part) // 2)
             written = [flag for unit in done for flag in unit.flags]
             await self._repository.write(_mark, [*written, *plan.never_written])
 
@@ -207,8 +210,8 @@ class FhirRiskStage(Stage):
         return done
 
     async def _send(self, entries: list[Entry]) -> BundleAnswer | None:
-        """Send one transaction; returns the first refusal, None when all is done."""
-        answers = await self._fhir.send_bundle(entries, "transaction")
+        """Write as one; returns the first refusal, None when all is done."""
+        answers = await self._fhir.write_together(entries)
         for answer in answers:
             if answer.is_worth_retrying:
                 text = f"The FHIR service answered an entry with {answer.status}; the bundle is sent again."

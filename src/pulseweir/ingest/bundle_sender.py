@@ -33,8 +33,6 @@ _ENTRY_BYTES = 120
 _NO_ACCESS = frozenset({401, 403})
 _NO_BUNDLES = frozenset({404, 405, 410, 501})
 _THROTTLED = frozenset({429, 503})
-_TOO_LARGE = frozenset({413})
-_TOO_LARGE_CODES = frozenset({"too-long", "too-costly"})
 
 
 @dataclass(slots=True)
@@ -260,7 +258,7 @@ class BundleSender:
         """The bundle was refused as a whole: for its size, for one entry, or because it is a bundle."""
         if answer.status in _NO_ACCESS:
             raise _no_access(answer.status)
-        if answer.status in _TOO_LARGE or _issue_codes(answer) & _TOO_LARGE_CODES:
+        if answer.is_too_large:
             self._set_pace(self._pace.too_large(len(run.places)))
         if len(run.places) > 1 and answer.status not in _NO_BUNDLES:
             FHIR_BUNDLE_RETRIES.labels("refused").inc()
@@ -330,13 +328,6 @@ def _no_access(status: int) -> RetryLater:
     return RetryLater(
         f"The FHIR service answered {status}: it does not let this house write Observations. Nothing is lost;"
         " give this house access at the service, or at the proxy before it, and writing goes on by itself."
-    )
-
-
-def _issue_codes(answer: "BundleAnswer") -> set[str]:
-    issues = (answer.outcome or {}).get("issue")
-    return (
-        {str(issue.get("code")) for issue in issues if isinstance(issue, dict)} if isinstance(issues, list) else set()
     )
 
 

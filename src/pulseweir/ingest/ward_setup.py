@@ -182,18 +182,27 @@ async def write_resources(fhir: "FhirClient", resources: Sequence[Resource]) -> 
         RefuseToStart: The service refuses a resource.
     """
     for first in range(0, len(resources), BUNDLE_SIZE):
-        chunk = resources[first : first + BUNDLE_SIZE]
-        entries: list[Resource] = [
-            {"request": {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"}, "resource": resource}
-            for resource in chunk
-        ]
-        answers = await fhir.send_bundle(entries, type="transaction")
-        for resource, answer in zip(chunk, answers, strict=True):
-            if answer.status >= 400:
-                raise RefuseToStart(
-                    f"The FHIR service refused {resource['resourceType']}/{resource['id']} (status {answer.status}). "
-                    "Check its rights and profiles: pulseweir doctor."
-                )
+        await _write_chunk(fhir, resources[first : first + BUNDLE_SIZE])
+
+
+async def _write_chunk(fhir: "FhirClient", chunk: Sequence[Resource]) -> None:
+    entries: list[Resource] = [
+        {"request": {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"}, "resource": resource}
+        for resource in chunk
+    ]
+    answers = await fhir.write_together(entries)
+    refused = [answer.status for answer in answers if answer.status >= 400]
+    if not refused:
+        return
+    if len(chunk) == 1:
+        raise RefuseToStart(
+            f"The FHIR service refused {chunk[0]['resourceType']}/{chunk[0]['id']} (status {refused[0]}). "
+            "Check its rights and profiles: pulseweir doctor."
+        )
+    # Halved, until it is small enough or the one at fault stands alone: repeating the others changes nothing.
+    middle = len(chunk) // 2
+    await _write_chunk(fhir, chunk[:middle])
+    await _write_chunk(fhir, chunk[middle:])
 
 
 def _reference(resource_type: str, resource_id: str) -> Resource:

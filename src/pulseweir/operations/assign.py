@@ -1,7 +1,7 @@
 """Step 5a: who wears a device, from when to when: written to FHIR, where identity resolution reads it.
 
-Every change counts up on the Device with If-Match, in one transaction with the DeviceUseStatements: of two that are
-made at once, the second is planned anew on what the first wrote.
+Every change counts up on the Device with If-Match, in one transaction with the DeviceUseStatements (before them, where
+a server knows no transactions): of two that are made at once, the second is planned anew on what the first wrote.
 """
 
 from collections.abc import Callable
@@ -192,9 +192,7 @@ class Assignments:
         for _ in range(_ATTEMPTS):
             book = await self._book(device_id, make=patient_id is not None)
             writes = plan(book)
-            answers = await self._fhir.send_bundle(
-                [_entry(_counted(book.device)), *map(_entry, writes)], type="transaction"
-            )
+            answers = await self._fhir.write_together([_entry(_counted(book.device)), *map(_entry, writes)])
             failed = next((answer for answer in answers if not answer.is_done), None)
             if failed is None:
                 return Assigned(

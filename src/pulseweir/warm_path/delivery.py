@@ -161,7 +161,7 @@ class OutboxSender:
             for body in bodies.values()
         ]
         try:
-            answers = await self._fhir.send_bundle(entries, "batch")
+            answers = await self._fhir.write_each(entries)
         except RetryLater as error:
             return [self._write_again(row, error) for row in rows]
         by_address = dict(zip(bodies, answers, strict=True))
