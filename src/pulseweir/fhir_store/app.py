@@ -23,6 +23,7 @@ from pulseweir.fhir_store.export.answers import STATUS, answer_export, is_export
 from pulseweir.fhir_store.export.exports import Exports
 from pulseweir.fhir_store.negotiation import PLAIN, check_content_type, presentation, presented, read_form, read_query
 from pulseweir.fhir_store.outcomes import Answer, Refusal, refusal_answer
+from pulseweir.fhir_store.parameters import RESOURCE_TYPES
 from pulseweir.fhir_store.routes import answer_call
 from pulseweir.fhir_store.security.access import Asked, reset_access, set_access
 from pulseweir.fhir_store.security.caller import ANYBODY, Caller
@@ -158,16 +159,19 @@ class FhirEndpoint:
         # Files of an export are what they are, whatever the client accepts.
         look = PLAIN if path.startswith(STATUS) else presentation(headers, query)
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        segments = [segment for segment in path.split("/") if segment]
         body = b""
         if method in {"POST", "PUT", "PATCH"}:
             body = await _read_body(headers, receive, self.store.settings.maximum_body_bytes)
-            if path.endswith("_search"):
+            if segments[-1:] == ["_search"]:
                 query += read_form(headers, body)
             elif method != "PATCH":
                 check_content_type(headers)
+        if method == "POST" and _is_compartment_form(segments):
+            method, segments = "GET", segments[:3]
         return Call(
             method=method,
-            segments=[segment for segment in path.split("/") if segment],
+            segments=segments,
             query=query,
             headers=headers,
             body=body,
@@ -184,6 +188,11 @@ class FhirEndpoint:
         if scheme not in {"http", "https"} or not _HOST.fullmatch(host):
             raise Refusal(400, "invalid", "The Host header names no host.")
         return f"{scheme}://{host}{self.base_url_path}"
+
+
+def _is_compartment_form(segments: list[str]) -> bool:
+    """Whether a form asks what GET would ask of a compartment, which R4 does not have and clients in use send."""
+    return len(segments) == 4 and segments[3] == "_search" and (segments[2] == "*" or segments[2] in RESOURCE_TYPES)
 
 
 def _asked(call: Call, scope: Scope) -> Asked:

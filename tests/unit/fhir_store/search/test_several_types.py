@@ -61,6 +61,29 @@ async def test_a_search_of_several_types_by_post(http: httpx.AsyncClient) -> Non
     assert [entry["resource"]["id"] for entry in response.json()["entry"]] == ["f1"]
 
 
+@pytest.mark.parametrize(("resource_type", "form"), [("Observation", {}), ("*", {"_type": "Observation"})])
+async def test_a_search_of_a_compartment_by_post(
+    http: httpx.AsyncClient, resource_type: str, form: dict[str, str]
+) -> None:
+    form = {"code": "8867-4", "_count": "1", "_total": "accurate"} | form
+    path = f"Patient/p1/{resource_type}"
+
+    first = (await http.post(f"{path}/_search", data=form)).json()
+    second = (await http.get(next(link["url"] for link in first["link"] if link["relation"] == "next"))).json()
+
+    assert sorted(page["entry"][0]["resource"]["id"] for page in (first, second)) == ["h1", "h2"]
+    assert [page["total"] for page in (first, second)] == [2, 2]
+
+
+async def test_only_a_compartment_is_searched_by_post(http: httpx.AsyncClient) -> None:
+    paths = ["Patient/p1/_history/_search", "Patient/p1/Ship/_search", "Patient/p1/Observation/h1/_search"]
+    form = {"code": "8867-4"}
+
+    assert [(await http.post(path, data=form)).status_code for path in paths] == [404] * 3
+    forms = ["Patient/p1/Observation/_search", "Patient/p1/Observation/_search/", "Observation/_search/"]
+    assert [(await http.post(path, json=form)).status_code for path in forms] == [415] * 3
+
+
 async def test_no_compartment_holds_what_does_not_belong(http: httpx.AsyncClient) -> None:
     assert (await http.get("Patient/p1/Organization")).status_code == 404
 

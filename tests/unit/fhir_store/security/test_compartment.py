@@ -48,9 +48,17 @@ async def test_searches_find_and_count_the_compartment_only(ward: Site) -> None:
         assert found(await http.get("Observation?subject=Patient/p2")) == []
         assert found(await http.get("Patient")) == ["Patient/p1"]
         assert found(await http.post("Flag/_search", data={"status": "active"})) == ["Flag/f1"]
+        assert found(await http.post("Patient/p1/Flag/_search", data={"status": "active"})) == ["Flag/f1"]
+        assert found(await http.post("Patient/p2/Flag/_search", data={"status": "active"})) == []
         assert found(await http.get("Observation?_id=o2")) == []
         with_flags = found(await http.get("Patient?_revinclude=Flag:subject&_revinclude=Observation:subject"))
         assert sorted(with_flags) == ["Flag/f1", "Observation/lab1", "Observation/o1", "Patient/p1"]
+
+
+async def test_a_search_form_of_a_compartment_needs_the_rights_of_its_query(ward: Site) -> None:
+    async with ward.http(ward.token("system/Patient.rs")) as http:
+        assert (await http.get("Patient/p1/Flag")).status_code == 403
+        assert (await http.post("Patient/p1/Flag/_search", data={"status": "active"})).status_code == 403
 
 
 async def test_includes_bring_no_more_than_the_scopes(ward: Site) -> None:
