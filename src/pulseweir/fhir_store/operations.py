@@ -6,6 +6,7 @@ Source: HL7 FHIR R4, http://hl7.org/fhir/R4/operations.html.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from pulseweir.fhir_store.calls import Reading
 from pulseweir.fhir_store.outcomes import Answer, Refusal
@@ -50,6 +51,8 @@ def _like_search(session: Session, reading: Reading, settings: FhirStoreSettings
     # They may stand in the body, of which the checks at the door know nothing.
     check_search(session.access.caller, reading.segments[0], pairs)
     check_search_cost(pairs, settings.limits)
+    if reading.document is not None:
+        session.access.asks(pairs)
     return answer_search_operation(
         session,
         reading.segments,
@@ -73,13 +76,19 @@ def parameter_pairs(reading: Reading) -> Pairs:
     parts = reading.document.tree.get("parameter", []) if reading.document is not None else []
     pairs = list(reading.query)
     for part in parts if isinstance(parts, list) else []:
-        values = [value for name, value in part.items() if name.startswith("value")] if isinstance(part, dict) else []
+        members = part.items() if isinstance(part, dict) else ()
+        values = [_simple(value) for name, value in members if name.startswith("value")]
         if not values or not isinstance(part.get("name"), str) or not isinstance(values[0], str | int | float):
             raise Refusal(
                 400, "structure", "Parameters.parameter needs a name and a simple value.", "Parameters.parameter"
             )
         pairs.append((part["name"], json.dumps(values[0]) if not isinstance(values[0], str) else values[0]))
     return pairs
+
+
+def _simple(value: Any) -> Any:
+    """A Reference by its text; everything else as it is."""
+    return value.get("reference") if isinstance(value, dict) else value
 
 
 OPERATIONS: dict[str, Operation] = {

@@ -7,17 +7,24 @@ from typing import Any
 
 import msgspec
 
+from pulseweir.clock import real_microseconds
+from pulseweir.fhir_store.dates import date_range
 from pulseweir.fhir_store.export.kickoff import Wanted
+from pulseweir.fhir_store.extraction import reference_text
 from pulseweir.fhir_store.interactions import read
+from pulseweir.fhir_store.outcomes import Json
 from pulseweir.fhir_store.query import LAST_UPDATED, Criterion, SearchRequest
 from pulseweir.fhir_store.search_sql import compile_search
 from pulseweir.fhir_store.security.compartment import patients_of
 from pulseweir.fhir_store.session import Stored
 from pulseweir.fhir_store.storage import ReadSession
+from pulseweir.fhir_store.summaries import Shape
 from pulseweir.fhir_store.terms import Terms
 from pulseweir.sqlite import connect
 
 _LOOK_RESOURCES = 500
+_DELETIONS = 200
+"""Most deletions in one Bundle."""
 
 
 class Stopped(Exception):  # noqa: N818 - the export was told to stop: nothing went wrong
@@ -31,11 +38,13 @@ class ExportedFile(msgspec.Struct):
         type: Resource type of all its lines.
         name: Its name.
         count: Its lines.
+        tells_deletions: Whether its lines are Bundles of what was deleted.
     """
 
     type: str
     name: str
     count: int = 0
+    tells_deletions: bool = False
 
 
 @contextmanager
@@ -70,33 +79,58 @@ def write_files(
         Refusal: There is no such Group any more.
     """
     files: list[ExportedFile] = []
+    shape = Shape("", wanted.elements) if wanted.elements else None
+    members = _members(session, wanted)
     written = 0
     for resource_type in wanted.types:
-        resources = _of_type(session, wanted, resource_type)
-        first = next(resources, None)
-        while first is not None:
-            file = ExportedFile(resource_type, f"{resource_type}.{len(files)}.ndjson")
-            files.append(file)
-            size = 0
-            with (folder / file.name).open("wb") as lines:
-                while first is not None and size < file_bytes:
-                    size += lines.write(first.text() + b"\n")
-                    file.count += 1
-                    written += 1
-                    if written % _LOOK_RESOURCES == 0:
-                        look(written)
-                    first = next(resources, None)
+        texts = (
+            stored.text() if shape is None else shape.apply(stored.text(), resource_type)
+            for stored in _of_type(session, wanted, resource_type, members)
+        )
+        for count in _write_lines(texts, folder, file_bytes, ExportedFile(resource_type, ""), files):
+            written += count
+            look(written)
+    bundles = _deletions(session, wanted, members) if wanted.since else iter(())
+    for _ in _write_lines(bundles, folder, file_bytes, ExportedFile("Bundle", "", 0, True), files):
         look(written)
     return files
 
 
-def _of_type(session: ReadSession, wanted: Wanted, resource_type: str) -> Iterator[Stored]:
+def _write_lines(
+    texts: Iterator[bytes], folder: Path, file_bytes: int, like: ExportedFile, files: list[ExportedFile]
+) -> Iterator[int]:
+    """Write lines into files like one, that are added to the list; gives how many were written since it last did."""
+    text = next(texts, None)
+    while text is not None:
+        kind = "deleted" if like.tells_deletions else like.type
+        file = msgspec.structs.replace(like, name=f"{kind}.{len(files)}.ndjson")
+        files.append(file)
+        size = told = 0
+        with (folder / file.name).open("wb") as lines:
+            while text is not None and size < file_bytes:
+                size += lines.write(text + b"\n")
+                file.count += 1
+                if file.count - told == _LOOK_RESOURCES:
+                    yield file.count - told
+                    told = file.count
+                text = next(texts, None)
+        yield file.count - told
+
+
+def _members(session: ReadSession, wanted: Wanted) -> list[str] | None:
+    """Logical ids of the Patients that are meant, in order; None for all there are."""
+    if not wanted.group:
+        return list(wanted.patients) or None
+    inside = group_members(read(session, "Group", wanted.group), real_microseconds())
+    return [each for each in inside if each in wanted.patients] if wanted.patients else inside
+
+
+def _of_type(session: ReadSession, wanted: Wanted, resource_type: str, members: list[str] | None) -> Iterator[Stored]:
     if not wanted.is_of_patients:
         yield from _matches(session, wanted, resource_type, None)
-    elif not wanted.group:
+    elif members is None:
         yield from _matches(session, wanted, resource_type, ("Patient", None))
     else:
-        members = group_members(read(session, "Group", wanted.group))
         places = {member: place for place, member in enumerate(members)}
         for member in members:
             for stored in _matches(session, wanted, resource_type, ("Patient", member)):
@@ -106,14 +140,27 @@ def _of_type(session: ReadSession, wanted: Wanted, resource_type: str) -> Iterat
                     yield stored
 
 
-def group_members(group: Stored) -> list[str]:
-    """Logical ids of the Patients in a Group that are in it now, each once."""
+def group_members(group: Stored, now: int) -> list[str]:
+    """Logical ids of the Patients in a Group that are in it now, each once.
+
+    Args:
+        group: The Group.
+        now: Real instant, microseconds.
+    """
     found = [
-        each.get("entity", {}).get("reference", "")
+        (reference_text(each.get("entity")) or "").partition("/")
         for each in group.tree().get("member", ())
-        if not each.get("inactive", False)
+        if not each.get("inactive", False) and not _is_over(each.get("period"), now)
     ]
-    return list(dict.fromkeys(text.removeprefix("Patient/") for text in found if text.startswith("Patient/")))
+    return list(dict.fromkeys(name for kind, _, name in found if kind == "Patient" and name))
+
+
+def _is_over(period: object, now: int) -> bool:
+    end = period.get("end") if isinstance(period, dict) else None
+    try:
+        return isinstance(end, str) and date_range(end)[1] <= now
+    except ValueError:
+        return False
 
 
 def _matches(
@@ -121,9 +168,20 @@ def _matches(
 ) -> Iterator[Stored]:
     if session.terms.find(resource_type) is None:
         return
-    request = SearchRequest(resource_type, compartment=compartment)
-    if wanted.since:
-        request.criteria.append(Criterion(LAST_UPDATED, "", (f"ge{wanted.since}",)))
+    filters = [each.search() for each in wanted.filters if each.type == resource_type]
+    seen: set[int] = set()
+    for request in filters or [SearchRequest(resource_type)]:
+        request.compartment = compartment
+        if wanted.since:
+            request.criteria.append(Criterion(LAST_UPDATED, "", (f"ge{wanted.since}",)))
+        for stored in _found(session, request):
+            if stored.pk not in seen:
+                yield stored
+            if len(filters) > 1:
+                seen.add(stored.pk)
+
+
+def _found(session: ReadSession, request: SearchRequest) -> Iterator[Stored]:
     sql = compile_search(request, session)
     rows: Any = session.connection.execute(
         f"SELECT r.pk, r.id, r.version, r.updated, r.meta, r.content FROM {sql.source}"  # noqa: S608 - constants
@@ -131,4 +189,40 @@ def _matches(
         sql.where.values,
     )
     for pk, resource_id, version, updated, meta, content in rows:
-        yield Stored(pk, resource_type, resource_id, version, updated, False, meta, content)
+        yield Stored(pk, request.resource_type, resource_id, version, updated, False, meta, content)
+
+
+def _deletions(session: ReadSession, wanted: Wanted, members: list[str] | None) -> Iterator[bytes]:
+    """Transaction Bundles that delete what was deleted since, by the compartments it was in last."""
+    since = date_range(wanted.since)[0]
+    entries: list[Json] = []
+    for resource_type in wanted.types:
+        rows: Any = session.connection.execute(
+            "SELECT pk, id, version FROM resource WHERE type = ? AND deleted = 1 AND updated >= ?",
+            (session.terms.find(resource_type), since),
+        )
+        for pk, resource_id, version in rows:
+            if wanted.is_of_patients and not _was_of(session, (resource_type, resource_id, pk, version), members):
+                continue
+            entries.append({"request": {"method": "DELETE", "url": f"{resource_type}/{resource_id}"}})
+            if len(entries) == _DELETIONS:
+                yield _transaction(entries)
+                entries = []
+    if entries:
+        yield _transaction(entries)
+
+
+def _was_of(session: ReadSession, gone: tuple[str, str, int, int], members: list[str] | None) -> bool:
+    resource_type, resource_id, pk, version = gone
+    row = session.connection.execute(
+        "SELECT meta, content FROM history WHERE pk = ? AND version = ?", (pk, version - 1)
+    ).fetchone()
+    if row is None:
+        return False
+    stored = Stored(pk, resource_type, resource_id, version - 1, 0, False, *row)
+    owners = patients_of(resource_type, resource_id, stored.tree())
+    return bool(owners if members is None else owners.intersection(members))
+
+
+def _transaction(entries: list[Json]) -> bytes:
+    return msgspec.json.encode({"resourceType": "Bundle", "type": "transaction", "entry": entries})

@@ -103,6 +103,11 @@ class Access:
         if self.trail is not None:
             self.written.append((interaction, stored))
 
+    def asks(self, pairs: "Iterable[tuple[str, str]]") -> None:
+        """Note all parameters of an operation, those in its body included."""
+        if self.asked is not None and self.trail is not None:
+            self.asked.query[:] = pairs
+
     def forget(self) -> None:
         """Drop what was noted of work that is undone."""
         self.seen.clear()

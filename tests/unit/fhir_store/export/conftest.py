@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from export_site import fill_ward
 from fhir_site import Site
 from pulseweir.clock import Clock
 from pulseweir.fhir_store.settings import FhirStoreSettings
@@ -29,3 +30,10 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
 @pytest.fixture
 def site(make_site: Callable[..., Site]) -> Site:
     return make_site()
+
+
+@pytest.fixture
+async def ward(make_site: Callable[..., Site]) -> Site:
+    site = make_site()
+    await fill_ward(site)
+    return site
