@@ -5,7 +5,7 @@ Source: http://hl7.org/fhir/R4/http.html#transaction.
 
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -15,6 +15,9 @@ from pulseweir.fhir_store.json_text import Document
 from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.query import Pairs
 from pulseweir.fhir_store.settings import FhirStoreSettings
+
+if TYPE_CHECKING:
+    from pulseweir.fhir_store.interactions import Incoming
 
 _METHODS = frozenset({"DELETE", "POST", "PUT", "PATCH", "GET", "HEAD"})
 
@@ -58,6 +61,7 @@ class Entry:
         tree: The decoded resource, None when the entry has none.
         text: The resource as compact JSON text.
         assigned_id: Id that a POST without condition gets.
+        checked: The resource ready to store, or why it is refused; None while nobody has looked.
     """
 
     place: int
@@ -68,6 +72,7 @@ class Entry:
     tree: Json | None
     text: bytes
     assigned_id: str
+    checked: "Incoming | Refusal | None" = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ class BundleRun:
             Refusal: Of a transaction's first failed entry; the caller's transaction must be rolled back.
         """
         entries = self._request.entries
+        self._look_up(entries)
         if self._request.is_transaction:
             self._settle(entries)
         answers: list[bytes] = [b""] * len(entries)
@@ -81,6 +82,15 @@ class BundleRun:
             self._check_references()
         kind = b"transaction-response" if self._request.is_transaction else b"batch-response"
         return b'{"resourceType":"Bundle","type":"' + kind + b'","entry":[' + b",".join(answers) + b"]}"
+
+    def _look_up(self, entries: list[Entry]) -> None:
+        """Read what the entries name, all at once."""
+        named: dict[str, list[str]] = {}
+        for entry in entries:
+            if entry.request.method in {"PUT", "PATCH", "DELETE"} and len(entry.path) == 2:
+                named.setdefault(entry.path[0], []).append(entry.path[1])
+        for resource_type, names in named.items():
+            self._session.look_up(resource_type, names)
 
     def _turn(self, entry: Entry) -> int:
         turn = _ORDER[entry.request.method]
@@ -187,8 +197,10 @@ class BundleRun:
         if self._request.is_transaction and self._links.may_concern(text):
             linked = self._links.replace(text, entry.full_url, self._found)
             if linked != text:
-                tree, text = decode_object(linked), linked
-        return check_incoming(tree, text, resource_type, self._settings)
+                return check_incoming(decode_object(linked), linked, resource_type, self._settings)
+        if isinstance(entry.checked, Refusal):
+            raise entry.checked
+        return entry.checked or check_incoming(tree, text, resource_type, self._settings)
 
     def _resource(self, entry: Entry) -> tuple[Json, bytes]:
         if entry.tree is None:

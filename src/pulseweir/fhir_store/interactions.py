@@ -7,6 +7,7 @@ Source: HL7 FHIR R4, RESTful API, http://hl7.org/fhir/R4/http.html.
 import uuid
 from dataclasses import dataclass, replace
 
+from pulseweir.fhir_store.indexing import IndexRows, index_resource
 from pulseweir.fhir_store.json_text import check_depth, split_resource
 from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.patching import Patch, patch_text
@@ -32,13 +33,15 @@ class Incoming:
         resource_type: FHIR type.
         resource_id: The id in its body, None when it has none.
         tree: The decoded resource.
-        text: The resource as compact JSON text.
+        parts: Its text, as `split_resource` gives it.
+        rows: What it will be found by.
     """
 
     resource_type: str
     resource_id: str | None
     tree: Json
-    text: bytes
+    parts: tuple[bytes, bytes]
+    rows: IndexRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,12 @@ def check_incoming(tree: Json, text: bytes, wanted_type: str | None, settings: F
     """Check a resource of a request.
 
     Raises:
-        Refusal: 400 or 422; see `check_depth`, `check_resource` and `check_subscription_resource`.
+        Refusal: 400 or 422; see `check_depth`, `check_resource`, `check_subscription_resource`, `index_resource`.
     """
     check_depth(tree, text, settings.maximum_depth_levels)
     resource_type = check_resource(tree, wanted_type=wanted_type, level=settings.validation)
     check_subscription_resource(tree, settings)
-    return Incoming(resource_type, tree.get("id"), tree, text)
+    return Incoming(resource_type, tree.get("id"), tree, split_resource(text), index_resource(resource_type, tree))
 
 
 def create(
@@ -103,14 +106,13 @@ def update(
         return Written(201, _insert(session, incoming, resource_id))
     if if_none_match == "*" and not current.deleted:
         raise Refusal(412, "conflict", "If-None-Match is * and the resource is there already; read it.")
-    parts = split_resource(incoming.text)
     if current.deleted:
-        return Written(201, session.replace(current, incoming.tree, parts))
-    if parts == (current.meta, current.content):
+        return Written(201, session.replace(current, incoming.tree, incoming.parts, incoming.rows))
+    if incoming.parts == (current.meta, current.content):
         # What may not be changed is not confirmed either.
         session.access.check_replace(current, incoming.tree)
         return Written(200, current)
-    return Written(200, session.replace(current, incoming.tree, parts))
+    return Written(200, session.replace(current, incoming.tree, incoming.parts, incoming.rows))
 
 
 def conditional_update(
@@ -133,7 +135,7 @@ def conditional_update(
         found = match.resource_id
         if incoming.resource_id not in (None, found):
             raise Refusal(400, "invalid", "The body carries another id than the match.", own)
-        named = Incoming(incoming.resource_type, found, incoming.tree, incoming.text)
+        named = replace(incoming, resource_id=found)
         return update(session, named, found, if_match, if_none_match)
     check_if_match(None, if_match)
     if incoming.resource_id is None:
@@ -274,7 +276,7 @@ def _insert(session: WriteSession, incoming: Incoming, resource_id: str) -> Stor
         raise Refusal(
             400, "value", "An id is 1 to 64 characters of A-Z a-z 0-9 - and .", f"{incoming.resource_type}.id"
         )
-    return session.insert(incoming.resource_type, resource_id, incoming.tree, split_resource(incoming.text))
+    return session.insert(incoming.resource_type, resource_id, incoming.tree, incoming.parts, incoming.rows)
 
 
 def _not_found(resource_type: str, resource_id: str) -> Refusal:

@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from pulseweir.fhir_store.bundle_checking import check_entries
 from pulseweir.fhir_store.bundle_entries import read_bundle
 from pulseweir.fhir_store.bundles import BundleRun
 from pulseweir.fhir_store.calls import Call, Reading
@@ -95,6 +96,7 @@ async def _bundle(store: FhirStore, call: Call) -> Answer:
     document = parse_object(call.body)
     wanted = call.wanted_return if call.preference("return") else None
     bundle = read_bundle(document, base_url=call.base_url, wanted_return=wanted, settings=store.settings)
+    await check_entries(bundle, store.settings)
     return Answer(200, await store.write(lambda session: BundleRun(session, bundle, store.settings).run()))
 
 
