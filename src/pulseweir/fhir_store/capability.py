@@ -8,7 +8,7 @@ import pulseweir
 from pulseweir.fhir_store.export.kickoff import BULK_DATA, DEFINITIONS
 from pulseweir.fhir_store.operations import OPERATIONS
 from pulseweir.fhir_store.outcomes import Json
-from pulseweir.fhir_store.parameters import RESOURCE_TYPES, parameters_of
+from pulseweir.fhir_store.parameters import RESOURCE_TYPES, Parameter, parameters_of
 from pulseweir.fhir_store.patching import PATCH_TYPES
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.subscriptions.definition import BACKPORT
@@ -19,6 +19,26 @@ _CHANGES = ("update", "patch", "delete")
 _SYSTEM = ("transaction", "batch", "history-system", "search-system")
 _TOPIC = f"{BACKPORT}/capabilitystatement-subscriptiontopic-canonical"
 _STARTED = "2024-01-01"
+_SEARCHES = (
+    "Tokens compare with their case; :in and :not-in know the value sets of R4's required bindings. Refused are :above "
+    "and :below of tokens and references, _contained, _content, _filter, _list, _query and _text."
+)
+_OF_ALL = ({"name": "_id", "type": "token"}, {"name": "_lastUpdated", "type": "date"})
+_PERIODS_TOO = {"documentation": "Finds periods too, where R4 names the dateTime alone."}
+_OURS: dict[tuple[str, str], Json] = {
+    ("Flag", "status"): {
+        "definition": "http://hl7.org/fhir/SearchParameter/Flag-status",
+        "documentation": "As in R5; R4 has no such parameter.",
+    },
+    ("Flag", "category"): {
+        "definition": "http://hl7.org/fhir/SearchParameter/Flag-category",
+        "documentation": "As in R5; R4 has no such parameter.",
+    },
+    ("RiskAssessment", "date"): _PERIODS_TOO,
+    ("Provenance", "when"): _PERIODS_TOO,
+    ("CommunicationRequest", "occurrence"): _PERIODS_TOO,
+}
+"""What there is to say of parameters that are not R4's, or find more than R4 says."""
 
 
 def capability_statement(base_url: str, settings: FhirStoreSettings, security: Json) -> bytes:
@@ -39,13 +59,14 @@ def capability_statement(base_url: str, settings: FhirStoreSettings, security: J
                 "mode": "server",
                 "documentation": (
                     f"A batch or transaction has {settings.maximum_bundle_entries} entries at most. An update with "
-                    "unchanged content keeps the version."
+                    f"unchanged content keeps the version. {_SEARCHES}"
                 ),
                 "security": security,
                 "resource": [
                     _resource(name, several=settings.conditional_delete_resources > 1) for name in RESOURCE_TYPES
                 ],
                 "interaction": [{"code": code} for code in _SYSTEM],
+                "searchParam": [*_OF_ALL, *_described("Resource", _common())],
                 "operation": [
                     {"name": name[1:], "definition": operation.definition}
                     for name, operation in OPERATIONS.items()
@@ -77,11 +98,7 @@ def _resource(resource_type: str, *, several: bool) -> Json:
         "referencePolicy": ["literal", "logical"],
         "searchInclude": [f"{resource_type}:{each.name}" for each in parameters if each.kind == "reference"],
         "searchRevInclude": _pointing_to(resource_type),
-        "searchParam": [
-            {"name": "_id", "type": "token"},
-            {"name": "_lastUpdated", "type": "date"},
-            *({"name": parameter.name, "type": parameter.kind} for parameter in parameters),
-        ],
+        "searchParam": [*_OF_ALL, *_described(resource_type, parameters)],
         "operation": [
             {"name": name[1:], "definition": operation.definition}
             for name, operation in OPERATIONS.items()
@@ -92,6 +109,18 @@ def _resource(resource_type: str, *, several: bool) -> Json:
     if resource_type == "Subscription":
         resource["extension"] = [{"url": _TOPIC, "valueCanonical": topic_of(name)} for name in RESOURCE_TYPES]
     return {name: value for name, value in resource.items() if value != []}
+
+
+def _common() -> list[Parameter]:
+    """The parameters that every type has."""
+    return [each for each in parameters_of(RESOURCE_TYPES[0]).values() if each.name.startswith("_")]
+
+
+def _described(resource_type: str, parameters: list[Parameter]) -> list[Json]:
+    return [
+        {"name": each.name, "type": each.kind} | _OURS.get((resource_type, each.name), {})  # nothing for R4's own
+        for each in parameters
+    ]
 
 
 def _exports(resource_type: str) -> list[Json]:
