@@ -83,3 +83,12 @@ def found(answer: httpx.Response) -> list[str]:
     assert answer.status_code == 200, answer.text
     entries = [entry["resource"] for entry in answer.json().get("entry", [])]
     return [f"{each['resourceType']}/{each['id']}" for each in entries if each["resourceType"] != "OperationOutcome"]
+
+
+async def audited_reads(site: Site, count: int = 5) -> None:
+    """So many reads of Observations o1 and o2 by a client, and their AuditEvents."""
+    await site.fill(observation("o1"), observation("o2"))
+    async with site.http(site.token("system/*.cruds")) as http:
+        for number in range(count):
+            await http.get(f"Observation/o{number % 2 + 1}")
+    await site.settle()

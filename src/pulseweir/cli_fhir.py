@@ -76,17 +76,28 @@ def token_revoke(name: Annotated[str, typer.Argument(help="The client.")], data_
 
 
 @fhir_audit_app.command("verify")
-def fhir_audit_verify(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Walk the chain of the store's AuditEvents. Exit 1 with the first that was changed, removed or moved."""
-    from pulseweir.fhir_store.security.audit_trail import verify_directory
+def fhir_audit_verify(
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option(help="What an earlier verify printed as newest, noted elsewhere; repeat for several."),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Walk the chain of the store's AuditEvents. Exit 1 with the first that was changed, removed, moved or invented.
+
+    Only an anchor shows that the end of the chain was cut off, or all of it written anew.
+    """
+    from pulseweir.fhir_store.security.audit_chain import Anchor, verify_directory
     from pulseweir.systems import fhir_directory
 
     with explained():
-        found = verify_directory(fhir_directory(settings_for(data_dir)))
+        anchors = tuple(Anchor.read(text) for text in anchor or ())
+        found = verify_directory(fhir_directory(settings_for(data_dir)), anchors)
     if as_json:
         print_json(found)
     elif found.broken is None:
-        typer.echo(f"{found.events} AuditEvents, unbroken. Newest: {found.head}")
+        typer.echo(f"{found.events} AuditEvents, unbroken. Newest: {found.anchor or 'none'}")
     else:
         typer.echo(f"AuditEvent {found.broken.number}: {found.broken.reason}. {found.events} before it hold.")
     end(FINDINGS if found.broken else 0)

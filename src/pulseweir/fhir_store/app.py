@@ -135,10 +135,18 @@ class FhirEndpoint:
             if refusal.status == 403:
                 FHIR_STORE_REFUSED.labels("forbidden").inc()
             answer = refusal_answer(refusal)
+        except RetryLater:
+            raise
+        except Exception:
+            if access.trail is not None:
+                access.outcome = "8"
+                await access.trail.record(access)
+            raise
         finally:
             reset_access(before)
         if access.trail is not None:
-            access.outcome = "0" if answer.status < 400 else "4"
+            if answer.status >= 400:
+                access.outcome = "4"
             await access.trail.record(access)
         return answer
 

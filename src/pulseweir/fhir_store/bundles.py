@@ -67,6 +67,7 @@ class BundleRun:
             Refusal: Of a transaction's first failed entry; the caller's transaction must be rolled back.
         """
         entries = self._request.entries
+        self._session.access.begins_bundle("transaction" if self._request.is_transaction else "batch")
         self._look_up(entries)
         if self._request.is_transaction:
             self._settle(entries)
@@ -75,6 +76,7 @@ class BundleRun:
             try:
                 answers[entry.place] = self._answer(entry) if self._request.is_transaction else self._alone(entry)
             except Refusal as refusal:
+                self._note(entry, refusal.status)
                 if self._request.is_transaction:
                     raise _placed(refusal, entry) from None
                 answers[entry.place] = _refused(refusal)
@@ -82,6 +84,10 @@ class BundleRun:
             self._check_references()
         kind = b"transaction-response" if self._request.is_transaction else b"batch-response"
         return b'{"resourceType":"Bundle","type":"' + kind + b'","entry":[' + b",".join(answers) + b"]}"
+
+    def _note(self, entry: Entry, status: int) -> None:
+        """Tell the audit of an entry that wrote nothing."""
+        self._session.access.did_part(entry.request.method, entry.path, entry.query, status)
 
     def _look_up(self, entries: list[Entry]) -> None:
         """Read what the entries name, all at once."""
@@ -126,6 +132,7 @@ class BundleRun:
                 targets = self._targets(entry, conditional_creates)
                 self._refuse_repeated(entry, targets, changed, names)
             except Refusal as refusal:
+                self._note(entry, refusal.status)
                 raise _placed(refusal, entry) from None
             if entry.full_url and entry.tree is not None and entry.request.method in {"POST", "PUT"}:
                 self._links.add(entry.full_url, targets[0])
@@ -300,6 +307,7 @@ class BundleRun:
             document=None if entry.tree is None else Document(entry.tree, entry.text),
         )
         answer = answer_reading(self._session, reading, self._settings)
+        self._note(entry, answer.status)
         return _answered(entry, answer, self._request.base_url)
 
     def _written(self, entry: Entry, written: Written) -> bytes:

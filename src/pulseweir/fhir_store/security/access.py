@@ -4,7 +4,7 @@ The app makes it; the store hands it to every session that works for the request
 resources asks here, whichever interaction it serves. Work that no request caused has access without bounds.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +17,7 @@ from pulseweir.fhir_store.subscriptions.headers import has_headers
 if TYPE_CHECKING:
     from pulseweir.fhir_store.session import Stored, WriteSession
 
+Pairs = Sequence[tuple[str, str]]
 AUDIT_ID_PREFIX = "audit-"
 """Ids of the AuditEvents that the store writes itself begin so; nobody else's may."""
 
@@ -52,6 +53,23 @@ class Asked:
     request_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An entry of a bundle, as far as the audit tells of it by itself.
+
+    Attributes:
+        method: HTTP method.
+        segments: Path below the base URL.
+        query: Query parameters.
+        status: HTTP status of its answer.
+    """
+
+    method: str
+    segments: list[str]
+    query: Pairs
+    status: str
+
+
 @dataclass(slots=True, eq=False)
 class Access:
     """The rights of one request, and what became of it.
@@ -64,6 +82,8 @@ class Access:
         written: Resources that were written, with the interaction.
         outcome: "0" success, "4" refused, "8" failed.
         is_recorded: Whether its AuditEvent is written.
+        bundle_kind: "batch" or "transaction"; "" for a request that is no bundle.
+        parts: Entries of a bundle that searched, or were refused.
     """
 
     caller: Caller
@@ -73,6 +93,8 @@ class Access:
     written: "list[tuple[str, Stored]]" = field(default_factory=list)
     outcome: str = "0"
     is_recorded: bool = False
+    bundle_kind: str = ""
+    parts: list[Part] = field(default_factory=list)
 
     def sees(self, stored: "Stored", letters: str = "r") -> bool:
         """Whether the caller may know of a version of a resource, by any of these interactions with it."""
@@ -108,10 +130,25 @@ class Access:
         if self.asked is not None and self.trail is not None:
             self.asked.query[:] = pairs
 
+    def begins_bundle(self, kind: str) -> None:
+        """Note that it is a bundle, "batch" or "transaction"."""
+        if self.trail is not None:
+            self.bundle_kind = kind
+
+    def did_part(self, method: str, segments: list[str], query: Pairs, status: int) -> None:
+        """Note an entry of a bundle that only read, or was refused."""
+        if self.trail is None:
+            return
+        if status >= 400:
+            self.outcome = "4"
+        if status >= 400 or query or len(segments) != 2:
+            self.parts.append(Part(method, segments, query, str(status)))
+
     def forget(self) -> None:
-        """Drop what was noted of work that is undone."""
+        """Drop what was noted of work that is undone; what was refused stays."""
         self.seen.clear()
         self.written.clear()
+        self.parts[:] = [part for part in self.parts if part.status >= "400"]
 
     def check_insert(self, resource_type: str, resource_id: str, tree: Json) -> None:
         """Nothing, if the caller may store this first version.

@@ -8,7 +8,7 @@ entity for each patient and each resource; it names a profile where that profile
 import base64
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from pulseweir.clock import to_text
 from pulseweir.fhir_store.outcomes import Json
@@ -18,25 +18,29 @@ from pulseweir.fhir_store.validation import is_resource_id
 from pulseweir.records.codes import PULSEWEIR
 
 if TYPE_CHECKING:
-    from pulseweir.fhir_store.security.access import Access, Asked
+    from pulseweir.fhir_store.security.access import Access, Asked, Pairs, Part
     from pulseweir.fhir_store.session import Stored
 
-_TERMS = "http://terminology.hl7.org/CodeSystem"
-_DICOM = "http://dicom.nema.org/resources/ontology/DCM"
+TERMS = "http://terminology.hl7.org/CodeSystem"
+DICOM = "http://dicom.nema.org/resources/ontology/DCM"
 _INTERACTION = "http://hl7.org/fhir/restful-interaction"
-_PROFILE = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit"
+BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit"
 _REQUEST_ID = "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType"
-_SOURCE = {"system": _DICOM, "code": "110153", "display": "Source Role ID"}
-_DESTINATION = {"system": _DICOM, "code": "110152", "display": "Destination Role ID"}
+SOURCE = {"system": DICOM, "code": "110153", "display": "Source Role ID"}
+DESTINATION = {"system": DICOM, "code": "110152", "display": "Destination Role ID"}
 _ACTIONS = {"create": "C", "read": "R", "vread": "R", "history-instance": "R", "update": "U", "patch": "U"}
 _ACTIONS |= {"delete": "D"}
 _USER_ROLES = {"C": "AUT", "U": "AUT", "D": "CST"}
 _PROFILES = {"C": "Create", "R": "Read", "U": "Update", "D": "Delete", "E": "Query"}
 _PRIVATE = frozenset({"email", "phone", "telecom", "address", "birthdate", "death-date"})
 """Parameters whose values are a person's, besides all that search texts."""
+_OF_OPERATIONS = frozenset({"max", "start", "end"})
+"""Parameters of operations, which no search knows and no person is in."""
 _HIDDEN = "hidden"
 CHAIN_EXTENSION = f"{PULSEWEIR}/StructureDefinition/audit-chain"
 """Extension of an AuditEvent with the hash of the one before it."""
+_STATUS = "status"
+"""Kind of the detail of an entity that says what was answered about it."""
 
 
 def audit_event(access: "Access", recorded_microseconds: int, previous: str) -> Json:
@@ -56,7 +60,7 @@ def audit_event(access: "Access", recorded_microseconds: int, previous: str) -> 
     event: Json = {
         "resourceType": "AuditEvent",
         "extension": [{"url": CHAIN_EXTENSION, "valueString": previous}],
-        "type": {"system": f"{_TERMS}/audit-event-type", "code": "rest", "display": "Restful Operation"},
+        "type": {"system": f"{TERMS}/audit-event-type", "code": "rest", "display": "Restful Operation"},
         "subtype": [{"system": _INTERACTION, "code": interaction, "display": interaction}],
         "action": action,
         "recorded": to_text(recorded_microseconds),
@@ -64,8 +68,8 @@ def audit_event(access: "Access", recorded_microseconds: int, previous: str) -> 
         "agent": _agents(access, asked, action),
         "source": {
             "site": asked.base_url,
-            "observer": _named("pulseweir-fhir-store"),
-            "type": [{"system": f"{_TERMS}/security-source-type", "code": "4", "display": "Application Server"}],
+            "observer": named("pulseweir-fhir-store"),
+            "type": [{"system": f"{TERMS}/security-source-type", "code": "4", "display": "Application Server"}],
         },
     }
     entities = _entities(access, asked, interaction, patients)
@@ -83,7 +87,7 @@ def interaction_of(asked: "Asked", access: "Access") -> str:
     if "_history" in segments:
         return {1: "history-system", 2: "history-type", 3: "history-instance"}.get(len(segments), "vread")
     if not segments:
-        return "transaction" if method == "POST" else "search-system"
+        return access.bundle_kind or "transaction" if method == "POST" else "search-system"
     if segments[-1] == "_search" or (method == "GET" and len(segments) != 2):
         return "search-type"
     if method == "PUT" and [kind for kind, _ in access.written] == ["create"]:
@@ -93,72 +97,90 @@ def interaction_of(asked: "Asked", access: "Access") -> str:
 
 def _patients(access: "Access") -> list[str]:
     shown = [*access.seen, *(stored for _, stored in access.written)]
-    found = {patient for stored in shown if not stored.deleted for patient in _patients_of(stored)}
+    found = {patient for stored in shown if not stored.deleted for patient in patients_in(stored)}
     if access.caller.patient is not None:
         found.add(access.caller.patient)
     return sorted(found)
 
 
-def _patients_of(stored: "Stored") -> set[str]:
+def patients_in(stored: "Stored") -> set[str]:
+    """Logical ids of the Patients whose a version is."""
     return patients_of(stored.resource_type, stored.resource_id, stored.tree())
 
 
 def _agents(access: "Access", asked: "Asked", action: str) -> list[Json]:
     caller, is_read = access.caller, action == "R"
     client = {
-        "type": {"coding": [_DESTINATION if is_read else _SOURCE]},
-        "who": _named(caller.name),
+        "type": {"coding": [DESTINATION if is_read else SOURCE]},
+        "who": named(caller.name),
         "requestor": caller.user is None,
         "network": {"address": asked.address, "type": "2"},
     }
     server = {
-        "type": {"coding": [_SOURCE if is_read else _DESTINATION]},
-        "who": _named("pulseweir-fhir-store"),
+        "type": {"coding": [SOURCE if is_read else DESTINATION]},
+        "who": named("pulseweir-fhir-store"),
         "requestor": False,
         "network": {"address": asked.base_url, "type": "5"},
     }
     if caller.user is None:
         return [client, server]
-    role = {"system": f"{_TERMS}/v3-ParticipationType", "code": _USER_ROLES.get(action, "IRCP")}
-    return [client, server, {"type": {"coding": [role]}, "who": _named(caller.user), "requestor": True}]
+    role = {"system": f"{TERMS}/v3-ParticipationType", "code": _USER_ROLES.get(action, "IRCP")}
+    return [client, server, {"type": {"coding": [role]}, "who": named(caller.user), "requestor": True}]
 
 
-def _named(name: str) -> Json:
+def named(name: str) -> Json:
+    """Somebody or something that is no resource here."""
     return {"identifier": {"value": name}}
 
 
 def _entities(access: "Access", asked: "Asked", interaction: str, patients: Sequence[str]) -> list[Json]:
-    entities = [_entity("1", "Person", "1", "Patient", f"Patient/{patient}") for patient in patients]
+    entities = [entity_of("1", "Person", "1", "Patient", f"Patient/{patient}") for patient in patients]
     entities += [
-        _entity("2", "System Object", "4", "Domain Resource", reference)
+        entity_of("2", "System Object", "4", "Domain Resource", reference)
         for reference in _data(access, asked, interaction)
     ]
     if interaction.startswith(("search", "history", "operation")):
-        query = {"type": _coding("audit-entity-type", "2", "System Object")}
-        query["role"] = _coding("object-role", "24", "Query")
-        entities.append(query | {"query": base64.b64encode(hidden_query(asked).encode()).decode()})
+        entities.append(_query(hidden_query(asked.segments, asked.query)))
+    entities += [_part(part) for part in access.parts]
     if asked.request_id:
         kind = {"system": _REQUEST_ID, "code": "XrequestId"}
         entities.append({"type": kind, "what": {"identifier": {"value": asked.request_id}}})
     return entities
 
 
+def _query(text: str) -> Json:
+    kind, role = _coding("audit-entity-type", "2", "System Object"), _coding("object-role", "24", "Query")
+    return {"type": kind, "role": role, "query": base64.b64encode(text.encode()).decode()}
+
+
+def _part(part: "Part") -> Json:
+    """An entry of a bundle that searched, or was refused."""
+    status = [{"type": _STATUS, "valueString": part.status}]
+    if not part.query and len(part.segments) > 1 and is_resource_id(part.segments[1]):
+        kind, resource_id, *_ = part.segments
+        if kind in RESOURCE_TYPES:
+            return entity_of("2", "System Object", "4", "Domain Resource", f"{kind}/{resource_id}") | {"detail": status}
+    return _query(f"{part.method} {hidden_query(part.segments, part.query)}") | {"detail": status}
+
+
 def _data(access: "Access", asked: "Asked", interaction: str) -> Iterable[str]:
     """References to what was written, and to what was read one by one."""
-    found = {_reference(stored): None for _, stored in access.written}
-    if interaction in {"read", "vread", "transaction"}:
-        found |= {_reference(stored): None for stored in access.seen}
+    found = {reference_to(stored): None for _, stored in access.written}
+    if interaction in {"read", "vread", "transaction", "batch"}:
+        found |= {reference_to(stored): None for stored in access.seen}
     segments = asked.segments
     if not found and len(segments) > 1 and segments[0] in RESOURCE_TYPES and is_resource_id(segments[1]):
         found = {f"{segments[0]}/{segments[1]}": None}
     return found
 
 
-def _reference(stored: "Stored") -> str:
+def reference_to(stored: "Stored") -> str:
+    """The reference to one version."""
     return f"{stored.resource_type}/{stored.resource_id}/_history/{stored.version}"
 
 
-def _entity(kind: str, kind_name: str, role: str, role_name: str, reference: str) -> Json:
+def entity_of(kind: str, kind_name: str, role: str, role_name: str, reference: str) -> Json:
+    """An entity of an AuditEvent: codes and displays of its type and role, and what it is."""
     return {
         "what": {"reference": reference},
         "type": _coding("audit-entity-type", kind, kind_name),
@@ -167,34 +189,44 @@ def _entity(kind: str, kind_name: str, role: str, role_name: str, reference: str
 
 
 def _coding(system: str, code: str, display: str) -> Json:
-    return {"system": f"{_TERMS}/{system}", "code": code, "display": display}
+    return {"system": f"{TERMS}/{system}", "code": code, "display": display}
 
 
-def hidden_query(asked: "Asked") -> str:
-    """The search as sent, without texts that could name a person."""
-    path = "/".join(segment if segment.isascii() and len(segment) <= 64 else _HIDDEN for segment in asked.segments)
-    pairs = [(name[:128], _HIDDEN if _is_private(asked, name) else text) for name, text in asked.query]
+def hidden_query(segments: Sequence[str], query: "Pairs") -> str:
+    """A search as sent, without texts that could name a person."""
+    path = "/".join(segment if segment.isascii() and len(segment) <= 64 else _HIDDEN for segment in segments)
+    pairs = [(name[:128], _shown(segments[:1], name, text)) for name, text in query]
     return f"{path}?{urlencode(pairs)}" if pairs else path
 
 
-def _is_private(asked: "Asked", name: str) -> bool:
+def _shown(types: Sequence[str], name: str, text: str) -> str:
+    if name != "_typeFilter":
+        return _HIDDEN if _is_private(types, name) else text
+    owner, _, query = text.partition("?")
+    return hidden_query([owner], parse_qsl(query, keep_blank_values=True))
+
+
+def _is_private(types: Sequence[str], name: str) -> bool:
     last = name.rpartition(".")[2].rpartition(":")[2] if "." in name or name.startswith("_has:") else name
     plain = last.partition(":")[0]
     if plain in _PRIVATE or plain.startswith("address") or ":contains" in name or ":exact" in name or ":text" in name:
         return True
+    if plain in _OF_OPERATIONS:
+        return False
     if plain.startswith("_"):
-        return plain in {"_content", "_text", "_filter"}
-    types = asked.segments[:1] if plain == name.partition(":")[0] and asked.segments else RESOURCE_TYPES
+        # A page's token holds what the last match was sorted by.
+        return plain in {"_content", "_text", "_filter", "_page"}
+    owners = types if plain == name.partition(":")[0] and types else RESOURCE_TYPES
     kinds = {
-        parameters_of(each)[plain].kind for each in types if each in RESOURCE_TYPES and plain in parameters_of(each)
+        parameters_of(each)[plain].kind for each in owners if each in RESOURCE_TYPES and plain in parameters_of(each)
     }
     return not kinds or "string" in kinds
 
 
 def _profile(interaction: str, action: str, access: "Access", patients: int) -> str | None:
     """The profile that the event keeps: one patient or none, one resource, a plain interaction that succeeded."""
-    if access.outcome != "0" or interaction in {"operation", "transaction", "patch"} or patients > 1:
+    if access.outcome != "0" or interaction in {"operation", "transaction", "batch", "patch"} or patients > 1:
         return None
     if interaction.startswith("history"):
         return None
-    return f"{_PROFILE}.{'Patient' if patients else ''}{_PROFILES[action]}"
+    return f"{BALP}.{'Patient' if patients else ''}{_PROFILES[action]}"

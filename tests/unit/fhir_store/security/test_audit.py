@@ -1,20 +1,17 @@
 """What is written down about accesses: by whom, of whom, in what form, and that nobody can change it unseen."""
 
 import base64
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import apsw
 import httpx
 import pytest
 
-from fhir_site import Json, Site, flag, observation, patient
+from fhir_site import Json, Site, audited_reads, flag, observation, patient
 from pulseweir.clock import Clock
 from pulseweir.fhir_store.security import audit_trail
-from pulseweir.fhir_store.security.audit_trail import Verified, verify_directory
+from pulseweir.fhir_store.security.audit_chain import verify_directory
 from pulseweir.fhir_store.security.clients import house_token
 from pulseweir.fhir_store.security.settings import FhirSecuritySettings
 from pulseweir.fhir_store.storage import FhirStore
@@ -222,66 +219,8 @@ async def test_others_may_hand_in_events_of_their_own(site: Site, http: httpx.As
     assert (found.events, found.broken) == (2, None)
 
 
-async def accesses(site: Site, count: int = 5) -> None:
-    async with site.http(site.token(EVERYTHING)) as http:
-        for number in range(count):
-            await http.get(f"Observation/o{number % 2 + 1}")
-    await site.settle()
-
-
-def tampered(site: Site, statement: str) -> Verified:
-    connection = apsw.Connection(str(site.store.path))
-    connection.execute(statement)
-    connection.close()
-    return verify_directory(site.directory)
-
-
-KIND = "type = (SELECT id FROM term WHERE text = 'AuditEvent')"
-
-
-@pytest.mark.parametrize(
-    ("statement", "number"),
-    [
-        (
-            f"UPDATE resource SET content = CAST(replace(content, 'o2', 'o9') AS BLOB) WHERE {KIND} AND id = 'audit-2'",
-            2,
-        ),
-        (
-            f"UPDATE resource SET content = CAST(replace(content, 'o1', 'o9') AS BLOB) WHERE {KIND} AND id = 'audit-5'",
-            5,
-        ),
-        (
-            f"UPDATE resource SET content = CAST(replace(content, 'o1', 'o9') AS BLOB) WHERE {KIND} AND id = 'audit-1'",
-            1,
-        ),
-        (f"UPDATE resource SET content = x'7b' WHERE {KIND} AND id = 'audit-2'", 2),
-        (f"UPDATE resource SET content = 'text' WHERE {KIND} AND id = 'audit-5'", 5),
-        (f"DELETE FROM resource WHERE {KIND} AND id = 'audit-3'", 3),
-        (f"DELETE FROM resource WHERE {KIND} AND id = 'audit-5'", 5),
-        (f"UPDATE resource SET deleted = 1 WHERE {KIND} AND id = 'audit-4'", 4),
-        (
-            f"UPDATE resource SET id = CASE id WHEN 'audit-2' THEN 'audit-3!' ELSE 'audit-2' END"
-            f" WHERE {KIND} AND id IN ('audit-2', 'audit-3');"
-            "UPDATE resource SET id = 'audit-3' WHERE id = 'audit-3!'",
-            2,
-        ),
-    ],
-)
-async def test_a_change_behind_the_server_is_found_where_it_is(site: Site, statement: str, number: int) -> None:
-    await site.fill(observation("o1"), observation("o2"))
-    await accesses(site)
-    assert verify_directory(site.directory).broken is None
-    assert verify_directory(site.directory).events == 5
-
-    found = tampered(site, statement)
-
-    assert found.broken is not None
-    assert found.broken.number == number
-
-
 async def test_the_chain_goes_on_after_a_restart(site: Site, tmp_path: Path) -> None:
-    await site.fill(observation("o1"), observation("o2"))
-    await accesses(site, 3)
+    await audited_reads(site, 3)
     before = verify_directory(site.directory)
     site.store.close()
     again = Site(FhirStore.open(site.directory, Clock()), site.directory)
@@ -332,22 +271,109 @@ async def test_a_write_and_its_event_are_stored_together_or_not_at_all(
     assert (await http.get("Flag/f1")).status_code == 404
 
 
-def test_a_directory_without_a_store_has_nothing_to_verify(tmp_path: Path) -> None:
-    assert verify_directory(tmp_path).events == 0
-    assert list(tmp_path.iterdir()) == []
+def bundle(kind: str, *entries: Json) -> Json:
+    return {"resourceType": "Bundle", "type": kind, "entry": list(entries)}
 
 
-async def test_the_command_names_the_first_broken_event(site: Site) -> None:
-    await site.fill(observation("o1"), observation("o2"))
-    await accesses(site)
-    command = [sys.executable, "-m", "pulseweir", "fhir", "audit", "verify", "--data-dir", str(site.directory.parent)]
-    whole = subprocess.run(command, capture_output=True, text=True, check=False)
-    tampered(
-        site,
-        f"UPDATE resource SET content = CAST(replace(content, 'o1', 'o9') AS BLOB) WHERE {KIND} AND id = 'audit-3'",
+def getting(url: str) -> Json:
+    return {"request": {"method": "GET", "url": url}}
+
+
+def parts(event: Json) -> list[tuple[str, str]]:
+    """(reference or query, status) of the entries of a bundle that are told by themselves."""
+    return [
+        (each["what"]["reference"] if "what" in each else base64.b64decode(each["query"]).decode(), status)
+        for each in event.get("entity", [])
+        for status in [detail["valueString"] for detail in each.get("detail", [])]
+    ]
+
+
+async def test_a_batch_tells_what_each_entry_read_asked_and_was_refused(site: Site, http: httpx.AsyncClient) -> None:
+    other_id = {"request": {"method": "PUT", "url": "Flag/f9"}, "resource": flag("f8")}
+    await http.post(
+        "",
+        json=bundle(
+            "batch",
+            getting("Observation/o1"),
+            getting("Observation?code=8867-4&subject:Patient.name=Canary"),
+            getting("Observation/none"),
+            getting("Patient?name:strange=Canary"),
+            {"request": {"method": "PUT", "url": "Flag/f1"}, "resource": flag("f1")},
+            other_id,
+        ),
     )
-    broken = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
 
-    assert (whole.returncode, whole.stdout.split(",")[0]) == (0, "5 AuditEvents")
-    assert broken.returncode == 1
-    assert '"number":3' in broken.stdout
+    [event] = await events(site)
+    assert (event["subtype"][0]["code"], event["action"], event["outcome"]) == ("batch", "E", "4")
+    assert patients(event) == ["Patient/p1", "Patient/p2"]
+    assert parts(event) == [
+        ("Flag/f9", "400"),
+        ("GET Observation?code=8867-4&subject%3APatient.name=hidden", "200"),
+        ("Observation/none", "404"),
+        ("GET Patient?name%3Astrange=hidden", "400"),
+    ]
+    assert {"Observation/o1/_history/1", "Flag/f1/_history/1"} <= set(entity(event, "2", "4"))
+    assert "Canary" not in str(event)
+    check_resource(event, wanted_type="AuditEvent", level="strict")
+
+
+async def test_a_batch_that_went_well_says_so(site: Site, http: httpx.AsyncClient) -> None:
+    await http.post("", json=bundle("batch", getting("Observation/o1"), getting("Patient/p2")))
+
+    [event] = await events(site)
+    assert (event["subtype"][0]["code"], event["outcome"], parts(event)) == ("batch", "0", [])
+    assert patients(event) == ["Patient/p1", "Patient/p2"]
+
+
+async def test_a_transaction_that_is_refused_tells_what_it_tried(site: Site, http: httpx.AsyncClient) -> None:
+    async with site.http(site.token("system/Flag.cruds", name="curious")) as curious:
+        entries = [
+            {"request": {"method": "PUT", "url": "Flag/f1"}, "resource": flag("f1")},
+            {"request": {"method": "PUT", "url": "Observation/o1"}, "resource": observation("o1")},
+        ]
+        assert (await curious.post("", json=bundle("transaction", *entries))).status_code == 403
+        looking = bundle("transaction", {"request": {"method": "DELETE", "url": "Observation?code=8867-4"}})
+        assert (await curious.post("", json=looking)).status_code == 403
+
+    first, second = await events(site)
+    assert [(each["subtype"][0]["code"], each["outcome"]) for each in (first, second)] == [("transaction", "4")] * 2
+    assert parts(first) == [("Observation/o1", "403")]
+    assert parts(second) == [("DELETE Observation?code=8867-4", "403")]
+    assert patients(first) == []
+
+
+async def test_parameters_in_a_body_are_kept_as_those_of_a_query(site: Site, http: httpx.AsyncClient) -> None:
+    values = {"patient": "p1", "code:text": "Canary", "max": "2"}
+    body = {
+        "resourceType": "Parameters",
+        "parameter": [{"name": name, "valueString": value} for name, value in values.items()],
+    }
+    await http.post("Observation/$lastn", json=body)
+    criteria = "Patient?name=Canary&gender=male"
+    body = {"resourceType": "Parameters", "parameter": [{"name": "_typeFilter", "valueString": criteria}]}
+    await http.post("$export", json=body, headers={"prefer": "respond-async"})
+
+    last, export = await events(site)
+    assert query(last) == "Observation/$lastn?patient=p1&code%3Atext=hidden&max=2"
+    assert query(export) == "$export?_typeFilter=Patient%3Fname%3Dhidden%26gender%3Dmale"
+
+
+async def test_the_token_of_a_page_is_not_kept(site: Site, http: httpx.AsyncClient) -> None:
+    first = (await http.get("Patient?_sort=family&_count=1")).json()
+    await http.get(next(link["url"] for link in first["link"] if link["relation"] == "next"))
+
+    assert query((await events(site))[1]) == "Patient?_sort=family&_count=1&_page=hidden"
+
+
+async def test_a_fault_of_the_server_is_written_down(
+    site: Site, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise KeyError("Canary")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pulseweir.fhir_store.reading.run_search", fail)
+        assert (await http.get("Observation?code=x")).status_code == 500
+
+    [event] = await events(site)
+    assert (event["outcome"], event["subtype"][0]["code"]) == ("8", "search-type")
