@@ -26,7 +26,7 @@ class RequestPart(msgspec.Struct, rename="camel"):
     """``Bundle.entry.request``."""
 
     method: str
-    url: str
+    url: str | None = None
     if_match: str | None = None
     if_none_match: str | None = None
     if_modified_since: str | None = None
@@ -124,7 +124,10 @@ def _entry(place: int, part: EntryPart, tree: Any, base_url: str) -> Entry:
         raise Refusal(400, "value", text, f"{where}.request")
     if tree is not None and not isinstance(tree, dict):
         raise Refusal(400, "structure", f"{where}.resource must be an object.", f"{where}.resource")
-    path, _, query = request.url.removeprefix(base_url).partition("?")
+    url = _type_to_create(request, tree) if request.url is None else request.url
+    if url is None:
+        raise Refusal(400, "required", f"{where}.request.url is missing.", f"{where}.request.url")
+    path, _, query = url.removeprefix(base_url).partition("?")
     return Entry(
         place,
         request,
@@ -135,6 +138,12 @@ def _entry(place: int, part: EntryPart, tree: Any, base_url: str) -> Entry:
         b"" if part.resource is msgspec.UNSET else bytes(part.resource),
         "" if request.method == "PUT" and not query else str(uuid.uuid4()),
     )
+
+
+def _type_to_create(request: RequestPart, tree: Json | None) -> str | None:
+    """The URL of a create that names none, as HAPI's client sends it: it can only mean the type of its resource."""
+    resource_type = tree.get("resourceType") if tree and request.method == "POST" else None
+    return resource_type if isinstance(resource_type, str) else None
 
 
 def condition_of(entry: Entry) -> Pairs | None:

@@ -131,7 +131,8 @@ def _after(text: str, digest: str) -> list[int]:
 
 def _range(name: str, text: str) -> tuple[int, int]:
     try:
-        return date_range(text)
+        # A plus sign in a query is a blank once it is decoded.
+        return date_range(text.replace(" ", "+"))
     except ValueError:
         raise Refusal(400, "invalid", f"{name} must be an instant, such as 2024-01-01T00:00:00Z.") from None
 

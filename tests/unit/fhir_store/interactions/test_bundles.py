@@ -249,6 +249,30 @@ async def test_an_invalid_entry_names_its_element(http: httpx.AsyncClient) -> No
     assert await total(http, "Basic") == 0
 
 
+async def test_a_create_without_url_goes_to_the_type_of_its_resource(http: httpx.AsyncClient) -> None:
+    unplaced = {"resource": {"resourceType": "Basic", "code": CODE}, "request": {"method": "POST"}}
+
+    assert statuses(await send(http, unplaced)) == ["201"]
+    assert statuses(await send(http, unplaced, kind="batch")) == ["201"]
+    assert await total(http, "Basic") == 2
+
+
+@pytest.mark.parametrize(
+    "unplaced",
+    [
+        {"resource": {"code": CODE}, "request": {"method": "POST"}},
+        {"resource": {"resourceType": 1}, "request": {"method": "POST"}},
+        {"resource": basic("b"), "request": {"method": "PUT"}},
+        {"request": {"method": "POST"}},
+        {"request": {"method": "GET"}},
+    ],
+)
+async def test_whatever_else_has_no_url_is_refused(http: httpx.AsyncClient, unplaced: Json) -> None:
+    response = await send(http, unplaced, kind="batch")
+
+    assert (response.status_code, response.json()["issue"][0]["expression"]) == (400, ["Bundle.entry[0].request.url"])
+
+
 async def test_a_batch_answers_each_entry_alone(http: httpx.AsyncClient) -> None:
     response = await send(
         http,
