@@ -7,6 +7,7 @@ loopback. A server that began open closes with the first client added; one that 
 import hmac
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 
 import structlog
 from starlette.types import Scope
@@ -20,6 +21,8 @@ from pulseweir.fhir_store.security.caller import ANYBODY, HOUSE, Caller
 from pulseweir.fhir_store.security.clients import CLIENTS_NAME, Clients, house_token, token_hash
 from pulseweir.fhir_store.security.discovery import OPEN_SECURITY, security_statement
 from pulseweir.fhir_store.security.issuer import InvalidToken, Issuer
+from pulseweir.fhir_store.security.logins import FailedLogins
+from pulseweir.fhir_store.security.pace import Pace
 from pulseweir.fhir_store.security.settings import FhirSecuritySettings
 from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.telemetry import FHIR_STORE_REFUSED
@@ -44,6 +47,7 @@ class Guard:
         issuer: Whose signed tokens count; None for nobody's.
         trail: Where accesses are written down; None for nowhere.
         house_hash: Hash of the token of this house's roles; "" when they have none.
+        pace: How many requests a client may send; None for as many as it likes.
     """
 
     settings: FhirSecuritySettings = field(default_factory=FhirSecuritySettings)
@@ -51,7 +55,12 @@ class Guard:
     issuer: Issuer | None = None
     trail: AuditTrail | None = None
     house_hash: str = ""
+    pace: Pace | None = None
+    logins: FailedLogins | None = field(init=False)
     _asks: bool = False
+
+    def __post_init__(self) -> None:
+        self.logins = FailedLogins(self.trail) if self.trail is not None else None
 
     @classmethod
     def open(cls, store: FhirStore) -> "Guard":
@@ -63,7 +72,9 @@ class Guard:
         settings, directory = store.settings.security, store.path.parent
         clients = Clients(settings.clients_file or directory / CLIENTS_NAME)
         trail = AuditTrail(store) if settings.audit != "never" else None
-        guard = cls(settings, clients, Issuer.of(settings), trail, token_hash(house_token(directory)))
+        wanted = store.settings.limits.requests_per_second
+        pace = Pace(wanted) if wanted is not None else None
+        guard = cls(settings, clients, Issuer.of(settings), trail, token_hash(house_token(directory)), pace)
         check_address(settings, is_open=guard.is_open)
         if guard.is_open:
             _log.warning("fhir_store_is_open", step=5, listens="loopback", remedy="pulseweir fhir token add")
@@ -85,9 +96,20 @@ class Guard:
         """Who sends a request.
 
         Raises:
-            Refusal: 401 when it does not say so, or is nobody.
+            Refusal: 401 when it does not say so, or is nobody; 429 when it sends too many.
             RetryLater: The issuer's keys cannot be had now.
         """
+        try:
+            found = await self._caller(scope)
+        except Refusal as refusal:
+            if self.logins is not None:
+                self.logins.note((scope.get("client") or ("",))[0], refusal.issues[0].text, monotonic())
+            raise
+        if self.pace is not None:
+            self.pace.check(found, monotonic())
+        return found
+
+    async def _caller(self, scope: Scope) -> Caller:
         is_open, credentials = self.is_open, _credentials(scope)
         kind, _, token = credentials.partition(" ")
         if kind.lower() == "bearer" and token:

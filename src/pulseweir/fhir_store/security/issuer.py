@@ -88,7 +88,8 @@ class Issuer:
         """
         name = hashlib.sha256(token.encode()).digest()
         caller, ends = self._known.get(name, (None, 0))
-        if caller is not None and real_microseconds() < ends:
+        is_fresh = monotonic() - self._looked <= _KEYS_SECONDS
+        if caller is not None and real_microseconds() < ends and is_fresh:
             return caller
         claims = self._decode(token, await self._key(token))
         caller = _caller(claims, self.issuer)
@@ -122,13 +123,13 @@ class Issuer:
             raise InvalidToken("it is of another issuer") from None
         except jwt.MissingRequiredClaimError as error:
             raise InvalidToken(f"it lacks {error.claim}") from None
-        except (jwt.PyJWTError, ValueError, TypeError):
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             raise InvalidToken("its signature does not hold") from None
 
     async def _key(self, token: str) -> jwt.PyJWK:
         try:
             header = jwt.get_unverified_header(token)
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             raise InvalidToken("it is none that this server knows") from None
         found = self._find(header)
         age = monotonic() - self._looked
@@ -179,7 +180,8 @@ def _usable(keys: jwt.PyJWKSet) -> list[jwt.PyJWK]:
 
 def _caller(claims: dict[str, Any], issuer: str) -> Caller:
     scopes = claims.get("scope", claims.get("scp", ""))
-    texts = scopes.split() if isinstance(scopes, str) else [text for text in scopes if isinstance(text, str)]
+    listed = scopes.split() if isinstance(scopes, str) else scopes if isinstance(scopes, list) else []
+    texts = [text for text in listed if isinstance(text, str)]
     subject = str(claims.get("sub", ""))
     name = str(claims.get("client_id") or claims.get("azp") or subject or "unnamed")
     patient = claims.get("patient")

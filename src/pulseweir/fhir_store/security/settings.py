@@ -62,3 +62,9 @@ class LimitSettings(BaseModel):
     concurrent_requests: int = Field(
         256, ge=1, description="Most requests in work at once, those of the house's roles not counted; else 503."
     )
+    requests_per_second: float | None = Field(
+        None,
+        gt=0,
+        description="Most requests of one client in a second, those of the house's roles not counted; else 429. "
+        "None sets no limit.",
+    )

@@ -96,9 +96,9 @@ async def test_tokens_open_the_store_and_the_house_goes_on_unasked(tmp_path: Pat
         written = await house.search("AuditEvent", {"_count": "50"})
         await house.close()
 
-    assert {event["agent"][0]["who"]["identifier"]["value"] for event in written} <= {"dashboard", "app"}
+    assert {event["agent"][0]["who"]["identifier"]["value"] for event in written} <= {"dashboard", "app", "unknown"}
     verified = pulseweir(tmp_path, "fhir", "audit", "verify")
-    assert (verified.exit_code, verified.stdout.split(",")[0]) == (0, "4 AuditEvents")
+    assert (verified.exit_code, verified.stdout.split(",")[0]) == (0, "6 AuditEvents")
 
 
 def test_mutual_tls_lets_in_the_known_certificates_of_the_authority(tmp_path: Path) -> None:
