@@ -1,4 +1,4 @@
-"""What is known of each Subscription's notifications while the process runs, and what is due on which. Pure."""
+"""What is known of each Subscription's notifications while the process runs, and what is due on which."""
 
 import asyncio
 from collections.abc import Iterable

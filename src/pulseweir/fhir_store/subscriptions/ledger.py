@@ -83,11 +83,13 @@ class Event:
         number: 1 for its first, +1 an event.
         interaction: "create", "update" or "delete".
         stored: The version it is about.
+        subject: That version, or the one before a deletion.
     """
 
     number: int
     interaction: str
     stored: Stored
+    subject: Stored
 
 
 def states(session: Session, resource_id: str | None = None) -> list[State]:
@@ -137,8 +139,13 @@ def events(session: Session, state: State, after: int, until: int, limit: int) -
         " WHERE subscription = ? AND number > ? AND number <= ? ORDER BY number LIMIT ?",
         (state.pk, after, until, limit),
     )
-    found = ((number, interaction, version_of(session, pk, version)) for number, interaction, pk, version in rows)
-    return [Event(number, interaction, stored) for number, interaction, stored in found if stored is not None]
+    found = []
+    for number, interaction, pk, version in rows:
+        stored = version_of(session, pk, version)
+        subject = version_of(session, pk, version - 1) if stored is not None and stored.deleted else stored
+        if stored is not None:
+            found.append(Event(number, interaction, stored, subject or stored))
+    return found
 
 
 def begin(session: WriteSession) -> None:

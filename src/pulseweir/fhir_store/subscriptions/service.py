@@ -16,12 +16,13 @@ from pulseweir.clock import real_microseconds
 from pulseweir.errors import RetryLater
 from pulseweir.fhir_store.outcomes import Refusal
 from pulseweir.fhir_store.security.guard import Guard
-from pulseweir.fhir_store.security.maker import maker_of
+from pulseweir.fhir_store.security.maker import Maker, maker_of
 from pulseweir.fhir_store.session import WriteSession
 from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.fhir_store.subscriptions.channels import Channel, pause_seconds
 from pulseweir.fhir_store.subscriptions.definition import Definition, read_definition
 from pulseweir.fhir_store.subscriptions.delivery import NotificationFailed, Sender
+from pulseweir.fhir_store.subscriptions.disclosing import audit_of
 from pulseweir.fhir_store.subscriptions.ledger import (
     Change,
     Event,
@@ -245,22 +246,39 @@ class SubscriptionService:
             told = await self._store.query(lambda session: events(session, state, state.delivered, state.events, most))
         # A resource a request: those that were taken before one that was not are not sent again.
         is_one_by_one = bool(told) and not definition.topic and definition.content != "empty"
-        delivered = 0
+        taken: list[Event] = []
         for part in [[event] for event in told] if is_one_by_one else [told]:
+            maker = await self._maker(state)
             try:
-                await self._check_rights(state, definition)
+                self._check_rights(maker, definition)
                 if definition.topic or kind != "handshake":
                     await self._sender.send(definition, state, self._now(), kind, part)
-            except NotificationFailed:
-                if delivered:
+            except NotificationFailed as error:
+                make = audit_of(self._guard, state, definition, maker, part, "4") if error.may_have_arrived else None
+                if make is not None and self._guard.trail is not None:
+                    self._guard.trail.post_event(make)
+                if taken:
                     break
                 raise
-            delivered = part[-1].number if part else 0
-        kept = self._settings.events_kept
-        await self._store.write(lambda session: note_success(session, state, delivered, kept))
+            taken += part
+        await self._note_taken(state, definition, taken)
 
-    async def _check_rights(self, state: State, definition: Definition) -> None:
-        maker = await self._store.query(lambda session: maker_of(session, state.pk, state.version))
+    async def _note_taken(self, state: State, definition: Definition, taken: list[Event]) -> None:
+        make = audit_of(self._guard, state, definition, await self._maker(state), taken, "0")
+        kept, delivered = self._settings.events_kept, taken[-1].number if taken else 0
+        trail = self._guard.trail
+
+        def note(session: WriteSession) -> None:
+            note_success(session, state, delivered, kept)
+            if make is not None and trail is not None:
+                trail.append_event(session, lambda previous: make(previous, session.now_microseconds))
+
+        await self._store.write(note)
+
+    async def _maker(self, state: State) -> Maker:
+        return await self._store.query(lambda session: maker_of(session, state.pk, state.version))
+
+    def _check_rights(self, maker: Maker, definition: Definition) -> None:
         hours = self._settings.signed_token_hours
         text = objection(self._guard, maker, definition.resource_type, self._now(), hours)
         if text:
