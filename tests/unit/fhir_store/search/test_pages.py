@@ -75,7 +75,13 @@ async def test_the_order_is_kept_over_pages(chart: httpx.AsyncClient, sort: str,
     assert max(map(len, pages)) <= count
 
 
-@pytest.mark.parametrize("sort", ["date", "-date", "value-quantity", "_id", "-code,date", ""])
+@pytest.mark.parametrize(
+    "sort",
+    [
+        *("date", "-date", "value-quantity", "_id", "-code,date", "", "-_lastUpdated", "-identifier,_id"),
+        *("value-quantity,-date", "identifier,-value-quantity,_id", "-subject,_lastUpdated", "component-value-quantity"),
+    ],
+)
 async def test_pages_hold_while_others_write(chart: httpx.AsyncClient, sort: str) -> None:
     query = f"Observation?_count=2&_sort={sort}" if sort else "Observation?_count=2"
     seen, url, round_number = [], query, 0
@@ -190,3 +196,21 @@ def test_what_was_sent_is_read_back_or_refused(sent: str) -> None:
 
 def test_no_more_is_remembered_than_a_url_holds() -> None:
     assert split_sent([join_sent(range(1000))]) == [*range(700, 1000)]
+
+
+@pytest.mark.parametrize("sort", ["value-quantity,-date", "-identifier,code", "date,_id"])
+async def test_includes_belong_to_the_matches_of_their_page(chart: httpx.AsyncClient, sort: str) -> None:
+    for place in range(3):
+        await chart.put(f"Patient/p{place}", json={"resourceType": "Patient", "id": f"p{place}"})
+    url, matched = f"Observation?_sort={sort}&_count=2&_include=Observation:subject", []
+    while url:
+        bundle = (await chart.get(url)).json()
+        entries = [(entry["search"]["mode"], entry["resource"]) for entry in bundle["entry"]]
+        matches = [resource for mode, resource in entries if mode == "match"]
+        included = [f"Patient/{resource['id']}" for mode, resource in entries if mode == "include"]
+        assert sorted(included) == sorted({each["subject"]["reference"] for each in matches})
+        matched += [each["id"] for each in matches]
+        url = next((link["url"] for link in bundle["link"] if link["relation"] == "next"), "")
+        await chart.put(f"Patient/q{len(matched)}", json={"resourceType": "Patient", "id": f"q{len(matched)}"})
+
+    assert sorted(matched) == [f"o{place}" for place in range(7)]
