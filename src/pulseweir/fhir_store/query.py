@@ -279,7 +279,7 @@ def _read_control(request: SearchRequest, name: str, text: str, settings: FhirSt
 
 def _read_summary(request: SearchRequest, text: str) -> None:
     if text == "count":
-        request.count = 0
+        request.count, request.hides_total = 0, False
     elif text in {"true", "text", "data"}:
         request.summary = text
     elif text != "false":
@@ -289,7 +289,9 @@ def _read_summary(request: SearchRequest, text: str) -> None:
 def _read_total(request: SearchRequest, text: str) -> None:
     if text not in {"none", "estimate", "accurate"}:
         raise Refusal(400, "invalid", "_total is none, estimate or accurate.")
-    request.wants_total, request.hides_total = text != "none", text == "none"
+    # Who asks for the count alone gets it.
+    request.hides_total = text == "none" and ("_summary", "count") not in request.applied
+    request.wants_total = text != "none"
 
 
 def _whole_number(text: str) -> int:
