@@ -1,10 +1,10 @@
 """What a resource is found by: the rows of the search index, out of its tree. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from itertools import product
-from typing import Any
+from itertools import product, repeat
+from typing import Any, NamedTuple
 
 from pulseweir.fhir_store.dates import NO_DATE
 from pulseweir.fhir_store.definitions.tables import Component, ValuePath
@@ -23,6 +23,7 @@ from pulseweir.fhir_store.extraction import (
     tokens,
     values_at,
 )
+from pulseweir.fhir_store.json_text import KNOWN_BYTES, KNOWN_TEXTS
 from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.parameters import Parameter, parameters_of
 
@@ -53,16 +54,14 @@ COMPONENT_COLUMNS = {
 """Parameters of Observation whose values stand in the columns of its components."""
 
 
-@dataclass(frozen=True, slots=True)
-class Coded:
+class Coded(NamedTuple):
     """The codings of a concept, and the texts by which `:text` finds it."""
 
     tokens: tuple[Token, ...] = ()
     texts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ObservationColumns:
+class ObservationColumns(NamedTuple):
     """The promoted columns of an Observation; None where the element is missing."""
 
     subject: str | None
@@ -77,8 +76,7 @@ class ObservationColumns:
     concept: Coded
 
 
-@dataclass(frozen=True, slots=True)
-class ComponentColumns:
+class ComponentColumns(NamedTuple):
     """The columns of one component of an Observation."""
 
     code: Coded
@@ -107,37 +105,88 @@ class IndexRows:
     components: tuple[ComponentColumns, ...] = ()
 
 
-def index_resource(resource_type: str, tree: Json) -> IndexRows:
+def index_resource(resource_type: str, tree: Json, texts: Iterable[bytes] = ()) -> IndexRows:
     """Every row by which this resource is found.
+
+    Args:
+        resource_type: FHIR type.
+        tree: The decoded resource.
+        texts: Those of its members, in order, where they are known: what they say is remembered.
 
     Raises:
         Refusal: 422 when its structure is so wrong that it cannot be indexed, which only unvalidated ones can be.
     """
     try:
-        return _index(resource_type, tree)
+        return _index(resource_type, tree, texts)
     except (AttributeError, TypeError, KeyError, IndexError):
         text = "The resource cannot be indexed: an element that searches use has the wrong JSON type."
         raise Refusal(422, "structure", text, resource_type) from None
 
 
-def _index(resource_type: str, tree: Json) -> IndexRows:
+_MemberRows = tuple[IndexRows, Any]
+"""(what one member of a resource is found by, its column of an Observation or None)."""
+
+
+def _index(resource_type: str, tree: Json, texts: Iterable[bytes]) -> IndexRows:
     rows = IndexRows()
-    by_member, always = _plan(resource_type)
-    for member in tree:
-        for parameter, path in by_member.get(member, ()):
-            _index_path(rows, parameter, path, tree)
-    for parameter in always:
+    columns = _index_members(rows, resource_type, tree, texts)
+    for parameter in _plan(resource_type)[1]:
         _index_truth(rows, parameter, tree)
     if resource_type == "Observation":
-        rows.observation = _observation_columns(tree)
-        for name in REFERENCE_COLUMNS:
-            rows.texts.update(_beside_column(f"Observation.{name}", tree.get(name)))
+        rows.observation = _observation_columns(tree, columns)
         if "component" in tree:
             rows.components = tuple(_component_columns(each) for each in tree["component"] if isinstance(each, dict))
     elif resource_type == "Group":
         for parameter in filter(lambda each: each.roots, parameters_of(resource_type).values()):
             _index_composite(rows, parameter, tree)
     return rows
+
+
+def _index_members(rows: IndexRows, resource_type: str, tree: Json, texts: Iterable[bytes]) -> dict[str, Any]:
+    """Add what each member is found by; returns their columns of an Observation."""
+    indexed = _plan(resource_type)[0]
+    columns: dict[str, Any] = {}
+    for (member, value), text in zip(tree.items(), texts or repeat(b""), strict=False):
+        if member not in indexed:
+            continue
+        if not text or len(text) > KNOWN_BYTES or type(value) is str:
+            columns[member] = _index_member(rows, resource_type, member, value)
+            continue
+        known, columns[member] = _known_rows(resource_type, member, value, text)
+        if known.texts or known.ranges or known.amounts:
+            rows.texts |= known.texts
+            rows.ranges |= known.ranges
+            rows.amounts |= known.amounts
+    return columns
+
+
+@cache
+def _known() -> dict[tuple[str, str, bytes], _MemberRows]:
+    """What members said that came before; codes, units and references come again and again."""
+    return {}
+
+
+def _known_rows(resource_type: str, member: str, value: Any, text: bytes) -> _MemberRows:
+    known, key = _known(), (resource_type, member, text)
+    found = known.get(key)
+    if found is None:
+        rows = IndexRows()
+        found = rows, _index_member(rows, resource_type, member, value)
+        if len(known) >= KNOWN_TEXTS:
+            known.clear()
+        known[key] = found
+    return found
+
+
+def _index_member(rows: IndexRows, resource_type: str, member: str, value: Any) -> Any:
+    """Add what a member is found by; returns its column of an Observation."""
+    for parameter, path in _plan(resource_type)[0][member]:
+        _index_path(rows, parameter, path, {member: value})
+    if resource_type != "Observation" or member not in _COLUMNS:
+        return None
+    if member in REFERENCE_COLUMNS:
+        rows.texts.update(_beside_column(f"Observation.{member}", value))
+    return _COLUMNS[member](value)
 
 
 Plan = tuple[dict[str, tuple[tuple[Parameter, ValuePath], ...]], tuple[Parameter, ...]]
@@ -157,6 +206,8 @@ def _plan(resource_type: str) -> Plan:
             continue
         for path in parameter.paths:
             by_member.setdefault(path.members[0].partition("[")[0], []).append((parameter, path))
+    if resource_type == "Observation":
+        by_member = dict.fromkeys(_COLUMNS, []) | by_member
     return {member: tuple(each) for member, each in by_member.items()}, tuple(always)
 
 
@@ -273,20 +324,34 @@ def _one_coding(code: str, system: str, display: str, text: str) -> Coded:
     return Coded(((code, system),) if code or system else (), tuple(texts))
 
 
-def _observation_columns(tree: Json) -> ObservationColumns:
+_COLUMNS: dict[str, Callable[[Any], Any]] = {
+    "subject": reference_text,
+    "device": reference_text,
+    "encounter": reference_text,
+    "code": _coded,
+    "category": _coded,
+    "valueCodeableConcept": _coded,
+    "valueQuantity": lambda value: _value({"valueQuantity": value}),
+    "valueSampledData": lambda value: _value({"valueSampledData": value}),
+}
+"""Members of an Observation that have a column of their own, with what it holds."""
+
+
+def _observation_columns(tree: Json, columns: Mapping[str, Any]) -> ObservationColumns:
     effective = tree.get("effectiveDateTime") or tree.get("effectivePeriod") or tree.get("effectiveInstant")
     low, high = effective_range(effective or tree.get("effectiveTiming"))
+    column = columns.get
     return ObservationColumns(
-        subject=reference_text(tree.get("subject")),
-        code=_coded(tree.get("code")),
+        subject=column("subject"),
+        code=column("code", _UNCODED),
         low=low,
         high=high,
         status=str(tree.get("status", "")) or None,
-        category=_coded(tree.get("category")),
-        device=reference_text(tree.get("device")),
-        encounter=reference_text(tree.get("encounter")),
-        value=_value(tree),
-        concept=_coded(tree.get("valueCodeableConcept")),
+        category=column("category", _UNCODED),
+        device=column("device"),
+        encounter=column("encounter"),
+        value=column("valueQuantity") or column("valueSampledData"),
+        concept=column("valueCodeableConcept", _UNCODED),
     )
 
 

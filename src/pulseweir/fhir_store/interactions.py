@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass, replace
 
 from pulseweir.fhir_store.indexing import IndexRows, index_resource
-from pulseweir.fhir_store.json_text import check_depth, split_resource
+from pulseweir.fhir_store.json_text import check_depth, join_members, split_members
 from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.patching import Patch, patch_text
 from pulseweir.fhir_store.preconditions import check_if_match, check_if_none_match
@@ -66,9 +66,12 @@ def check_incoming(tree: Json, text: bytes, wanted_type: str | None, settings: F
         Refusal: 400 or 422; see `check_depth`, `check_resource`, `check_subscription_resource`, `index_resource`.
     """
     check_depth(tree, text, settings.maximum_depth_levels)
-    resource_type = check_resource(tree, wanted_type=wanted_type, level=settings.validation)
+    members = split_members(text)
+    texts = [*map(bytes, members.values())]
+    resource_type = check_resource(tree, wanted_type=wanted_type, level=settings.validation, texts=texts)
     check_subscription_resource(tree, settings)
-    return Incoming(resource_type, tree.get("id"), tree, split_resource(text), index_resource(resource_type, tree))
+    rows = index_resource(resource_type, tree, texts)
+    return Incoming(resource_type, tree.get("id"), tree, join_members(members), rows)
 
 
 def create(

@@ -13,8 +13,11 @@ import msgspec
 from pulseweir.clock import to_text
 from pulseweir.fhir_store.outcomes import Json, Refusal
 
+KNOWN_BYTES, KNOWN_TEXTS = 400, 4_096
+"""Longest text of a member (a code, a reference) for which it is remembered what it says, and how many there are."""
 _TREE = msgspec.json.Decoder()
 _PIECES = msgspec.json.Decoder(dict[str, msgspec.Raw])
+Members = dict[str, msgspec.Raw]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +109,26 @@ def split_resource(text: bytes) -> tuple[bytes, bytes]:
         (meta, content): both without their outer braces and without what the server itself sets
         (resourceType, id, meta.versionId, meta.lastUpdated).
     """
-    pieces = _PIECES.decode(text)
+    return join_members(split_members(text))
+
+
+def split_members(text: bytes) -> Members:
+    """The text of every member of a compact object, in order."""
+    return _PIECES.decode(text)
+
+
+def join_members(members: Members) -> tuple[bytes, bytes]:
+    """`split_resource` of what `split_members` gave, which is used up."""
     meta = b""
-    meta_text = pieces.pop("meta", None)
+    meta_text = members.pop("meta", None)
     if meta_text is not None:
-        members = _PIECES.decode(meta_text)
-        members.pop("versionId", None)
-        members.pop("lastUpdated", None)
-        meta = msgspec.json.encode(members)[1:-1]
-    pieces.pop("resourceType", None)
-    pieces.pop("id", None)
-    return meta, msgspec.json.encode(pieces)[1:-1]
+        within = _PIECES.decode(meta_text)
+        within.pop("versionId", None)
+        within.pop("lastUpdated", None)
+        meta = msgspec.json.encode(within)[1:-1]
+    members.pop("resourceType", None)
+    members.pop("id", None)
+    return meta, msgspec.json.encode(members)[1:-1]
 
 
 def join_resource(head: tuple[str, str, int, int], meta: bytes, content: bytes) -> bytes:

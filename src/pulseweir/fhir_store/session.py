@@ -11,7 +11,7 @@ import msgspec
 
 from pulseweir.clock import real_microseconds
 from pulseweir.fhir_store.indexing import IndexRows, index_resource
-from pulseweir.fhir_store.json_text import decode_object, join_resource
+from pulseweir.fhir_store.json_text import decode_object, join_resource, split_members
 from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.rows import ResourceRow, Rows
 from pulseweir.fhir_store.schema import INDEX_TABLES
@@ -253,10 +253,9 @@ class WriteSession:
         for pk, *_ in rows:
             self._unindex(pk)
         for pk, resource_type, content, meta in rows:
-            tree = decode_object(b"{" + content + b"}")
-            if meta:
-                tree["meta"] = decode_object(b"{" + meta + b"}")
-            self._index(pk, index_resource(resource_type, tree))
+            text = b'{"meta":{' + meta + b"}" + (b"," if content else b"") + content + b"}"
+            texts = [*map(bytes, split_members(text).values())]
+            self._index(pk, index_resource(resource_type, decode_object(text), texts))
         self.settle()
         return int(rows[-1][0]) if rows else None
 

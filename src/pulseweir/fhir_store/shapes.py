@@ -6,10 +6,10 @@ plan; an object of a known combination then costs one look-up and its values.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from operator import call
-from typing import Any
+from typing import Any, Protocol
 
 from pulseweir.fhir_store.definitions.tables import (
     Element,
@@ -21,6 +21,7 @@ from pulseweir.fhir_store.definitions.tables import (
     primitive_forms,
 )
 from pulseweir.fhir_store.invariants import presence_faults, value_rules
+from pulseweir.fhir_store.json_text import KNOWN_BYTES, KNOWN_TEXTS
 from pulseweir.fhir_store.outcomes import Json
 from pulseweir.fhir_store.primitives import Checker, Fault, code_checker, primitive_checker
 
@@ -37,13 +38,21 @@ Plan = tuple[tuple[str, ...], tuple[Checker, ...], tuple[Callable[[Json], Iterat
 """(element name of every member in order, their checkers, rules about values)."""
 
 
+class TextChecker(Protocol):
+    """Gives the faults of an object; with the texts of its members, those seen before are not looked at again."""
+
+    def __call__(self, node: Any, texts: Iterable[bytes] = ..., /) -> list[Fault] | None:
+        """The faults; None when there are none."""
+
+
 @cache
-def complex_checker(type_name: str) -> Checker:
+def complex_checker(type_name: str) -> TextChecker:
     """The checker of a complex type, a part of a resource, or a resource type."""
     plans: dict[tuple[str, ...], Plan] = {}
+    right: set[tuple[Checker, bytes]] = set()
     shape = _Shape(type_name)
 
-    def check(node: Any) -> list[Fault] | None:
+    def check(node: Any, texts: Iterable[bytes] = ()) -> list[Fault] | None:
         if type(node) is not dict:
             return [((), "structure", "must be an object")]
         names = (*node,)
@@ -54,7 +63,8 @@ def complex_checker(type_name: str) -> Checker:
             if not faults and len(plans) < _PLAN_LIMIT:
                 plans[names] = plan
         path_names, members, rules = plan
-        below = [*map(call, members, node.values())]
+        values = node.values()
+        below = _check_texts(right, members, values, texts) if texts else [*map(call, members, values)]
         if any(below):
             for name, found in zip(path_names, below, strict=True):
                 if found:
@@ -67,20 +77,39 @@ def complex_checker(type_name: str) -> Checker:
     return check
 
 
+def _check_texts(
+    right: set[tuple[Checker, bytes]], checkers: Iterable[Checker], values: Iterable[Any], texts: Iterable[bytes]
+) -> list[list[Fault] | None]:
+    """What the checkers find; what was right before in the very same text is right again."""
+    found = []
+    for checker, value, text in zip(checkers, values, texts, strict=True):
+        if type(value) is not dict and type(value) is not list:
+            found.append(checker(value))
+            continue
+        key = (checker, text)
+        faults = None if key in right else checker(value)
+        if faults is None and len(text) <= KNOWN_BYTES:
+            if len(right) >= KNOWN_TEXTS:
+                right.clear()
+            right.add(key)
+        found.append(faults)
+    return found
+
+
 def _prefixed(faults: list[Fault] | None, step: str | int, found: list[Fault]) -> list[Fault]:
     kept = faults or []
     kept.extend(((step, *path), code, text) for path, code, text in found[: max(0, FAULT_LIMIT - len(kept))])
     return kept
 
 
-def check_resource_shape(node: Any) -> list[Fault] | None:
-    """The faults of a resource of any R4 type."""
+def check_resource_shape(node: Any, texts: Iterable[bytes] = ()) -> list[Fault] | None:
+    """The faults of a resource of any R4 type; `texts` are those of its members, in order, where they are known."""
     if type(node) is not dict:
         return [((), "structure", "must be an object")]
     resource_type = node.get("resourceType")
     if not isinstance(resource_type, str) or resource_type not in known_types():
         return [(("resourceType",), "structure", "must be a resource type of R4")]
-    return complex_checker(resource_type)(node)
+    return complex_checker(resource_type)(node, texts)
 
 
 class _Shape:
@@ -124,7 +153,7 @@ class _Shape:
             return None
         path_name, element, kind = self.members[name]
         if not kind:
-            one = complex_checker("Element")
+            one: Checker = complex_checker("Element")
         elif self.is_resource and name == "id":
             one = primitive_checker("id")
         elif self.type_name == "Reference" and name == "reference":

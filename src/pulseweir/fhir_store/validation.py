@@ -1,6 +1,7 @@
 """Whether a resource may be stored: structure, codes, references, invariants, the vital-signs profiles. Pure."""
 
 import re
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pulseweir.fhir_store.definitions.tables import known_types, served_types
@@ -41,10 +42,18 @@ def check_type(resource_type: object) -> str:
     return str(resource_type)
 
 
-def check_resource(tree: Json, *, wanted_type: str | None = None, level: Level = "structure") -> str:
+def check_resource(
+    tree: Json, *, wanted_type: str | None = None, level: Level = "structure", texts: Iterable[bytes] = ()
+) -> str:
     """Check a resource that somebody wants stored; returns its type.
 
     Whether its references lead anywhere is not asked here; see `references.check_references`.
+
+    Args:
+        tree: The decoded resource.
+        wanted_type: The type that it must have; None for any.
+        level: How closely to look.
+        texts: Those of its members, in order, where they are known: what is known to be right is not checked again.
 
     Raises:
         Refusal: 400 without a known or with the wrong resourceType or a malformed id, 422 when the resource breaks
@@ -61,15 +70,15 @@ def check_resource(tree: Json, *, wanted_type: str | None = None, level: Level =
     if not isinstance(tree.get("meta", {}), dict):
         raise Refusal(400, "structure", f"{resource_type}.meta must be an object.", f"{resource_type}.meta")
     if level != "off":
-        issues = resource_issues(tree, level=level)
+        issues = resource_issues(tree, level=level, texts=texts)
         if issues:
             raise Refusal(422, issues[0].code, issues[0].text, issues=issues)
     return resource_type
 
 
-def resource_issues(tree: Json, *, level: Level = "structure") -> list[Issue]:
+def resource_issues(tree: Json, *, level: Level = "structure", texts: Iterable[bytes] = ()) -> list[Issue]:
     """All that is wrong with a resource of any R4 type, at most fifty things; none names a value."""
-    faults = check_resource_shape(tree)
+    faults = check_resource_shape(tree, texts)
     if not faults and tree["resourceType"] == "Observation":
         faults = [*vital_sign_faults(tree, strict=level == "strict")]
     if not faults:
