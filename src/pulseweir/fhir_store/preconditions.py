@@ -5,6 +5,7 @@ Source: RFC 9110, section 13; HL7 FHIR R4, http://hl7.org/fhir/R4/http.html#conc
 
 import re
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pulseweir.clock import from_microseconds
@@ -64,7 +65,12 @@ def is_known(stored: "Stored", if_none_match: str | None, if_modified_since: str
 
 def last_modified(stored: "Stored") -> str:
     """The HTTP date of a version."""
-    return format_datetime(from_microseconds(stored.updated), usegmt=True)
+    return _http_date(stored.updated // 1_000_000)
+
+
+@lru_cache(maxsize=1024)
+def _http_date(seconds: int) -> str:
+    return format_datetime(from_microseconds(seconds * 1_000_000), usegmt=True)
 
 
 def _tags(header: str, name: str) -> set[str]:
