@@ -11,7 +11,7 @@ from pulseweir.fhir_store.outcomes import Json
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES, Parameter, parameters_of
 from pulseweir.fhir_store.patching import PATCH_TYPES
 from pulseweir.fhir_store.settings import FhirStoreSettings
-from pulseweir.fhir_store.subscriptions.definition import BACKPORT
+from pulseweir.fhir_store.subscriptions.definition import BACKPORT, SUBSCRIPTION_SERVER
 from pulseweir.fhir_store.subscriptions.topics import topic_of
 
 _READS = ("read", "vread", "history-instance", "history-type", "create", "search-type")
@@ -48,7 +48,7 @@ def capability_statement(base_url: str, settings: FhirStoreSettings, security: J
         "status": "active",
         "date": _STARTED,
         "kind": "instance",
-        "instantiates": [BULK_DATA],
+        "instantiates": [BULK_DATA, SUBSCRIPTION_SERVER],
         "software": {"name": "pulseweir", "version": pulseweir.__version__},
         "implementation": {"description": "pulseweir embedded FHIR store", "url": base_url},
         "fhirVersion": "4.0.1",
@@ -107,6 +107,7 @@ def _resource(resource_type: str, *, several: bool) -> Json:
         + _exports(resource_type),
     }
     if resource_type == "Subscription":
+        resource["supportedProfile"] = [f"{BACKPORT}/backport-subscription"]
         resource["extension"] = [{"url": _TOPIC, "valueCanonical": topic_of(name)} for name in RESOURCE_TYPES]
     return {name: value for name, value in resource.items() if value != []}
 

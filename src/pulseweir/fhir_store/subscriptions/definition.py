@@ -17,6 +17,10 @@ from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.subscriptions.topics import TOPICS, watched_type
 
 BACKPORT = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition"
+SUBSCRIPTION_SERVER = (
+    "http://hl7.org/fhir/uv/subscriptions-backport/CapabilityStatement/backport-subscription-server-r4"
+)
+"""What the backport asks of a server of R4."""
 Content = Literal["empty", "id-only", "full-resource"]
 _CONTENTS: tuple[Content, ...] = ("empty", "id-only", "full-resource")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
