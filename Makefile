@@ -14,12 +14,17 @@ test: $(VENV)/test.installed components conformance lint
 	@scratch=$$(mktemp -d /dev/shm/pulseweir-test-XXXXXX 2>/dev/null || mktemp -d); \
 	$(BIN)/pytest --basetemp=$$scratch/tests $(ARGS); code=$$?; rm -rf $$scratch; exit $$code
 
-# System packages that some tests need. Without root the tests that miss one skip and say which.
+# Debian packages that some tests need, by a command of each: a browser, clients in JavaScript and Java.
+COMPONENTS := chromium:chromium node:nodejs npm:npm javac:default-jdk-headless mvn:maven
+
+# Without root, or where one cannot be installed, the tests that miss it skip and say which.
 components:
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium || \
-		echo "components: chromium could not be installed; its tests will skip"; \
-	fi
+	@missing=; for each in $(COMPONENTS); do \
+		command -v $${each%%:*} >/dev/null || missing="$$missing $${each##*:}"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq; \
+		for package in $$missing; do DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$package >/dev/null || \
+		echo "components: $$package could not be installed; the tests that need it will skip"; done; \
+	elif [ -n "$$missing" ]; then echo "components: not installed here:$$missing; the tests that need them will skip"; fi
 
 # The conformance runner, in an environment of its own. Without a package index its tests skip and say so.
 conformance:

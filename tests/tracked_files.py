@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 _SOURCES = ("src", "tests", "benchmarks", "docs")
-_LEFT_OUT = {".git", ".venv", "__pycache__"}
+_LEFT_OUT = {".git", ".venv", "__pycache__", "build", "node_modules"}
 
 
 @cache
