@@ -35,6 +35,9 @@ class TokenServer:
         given: Every token, in order.
         asked: Every token request's form.
         refusing: Answers every token request with this status and error instead.
+        names_endpoint: Whether it says where it is.
+        token_url: Where it is.
+        audience: For whom its tokens are.
     """
 
     clients: Mapping[str, Any]
@@ -43,6 +46,8 @@ class TokenServer:
     asked: list[dict[str, str]] = field(default_factory=list)
     refusing: tuple[int, dict[str, str]] | None = None
     names_endpoint: bool = True
+    token_url: str = TOKEN_URL
+    audience: str = AUDIENCE
     _used: set[str] = field(default_factory=set)
 
     @property
@@ -63,7 +68,7 @@ class TokenServer:
     async def _configuration(self, request: Request) -> Response:
         if not self.names_endpoint:
             return Response(status_code=404)
-        return JSONResponse({"token_endpoint": TOKEN_URL, "grant_types_supported": ["client_credentials"]})
+        return JSONResponse({"token_endpoint": self.token_url, "grant_types_supported": ["client_credentials"]})
 
     async def _token(self, request: Request) -> Response:
         form = {name: str(value) for name, value in (await request.form()).items()}
@@ -75,7 +80,7 @@ class TokenServer:
             return JSONResponse({"error": "invalid_client", "error_description": fault}, status_code=400)
         client_id = jwt.decode(form["client_assertion"], options={"verify_signature": False})["iss"]
         now = real_microseconds() // 1_000_000
-        claims = {"iss": ISSUER, "aud": AUDIENCE, "exp": now + 300, "client_id": client_id, "scope": form["scope"]}
+        claims = {"iss": ISSUER, "aud": self.audience, "exp": now + 300, "client_id": client_id, "scope": form["scope"]}
         claims["jti"] = str(len(self.given))
         self.given.append(jwt.encode(claims, _SIGNING, "RS384", headers={"kid": "sign-in"}))
         answer: dict[str, Any] = {"access_token": self.given[-1], "token_type": "bearer", "scope": form["scope"]}
@@ -95,7 +100,7 @@ class TokenServer:
                 assertion,
                 self.clients[named],
                 algorithms=["RS384", "ES384"],
-                audience=TOKEN_URL,
+                audience=self.token_url,
                 options={"require": ["iss", "sub", "aud", "exp", "jti"]},
             )
         except (jwt.PyJWTError, KeyError) as error:

@@ -59,6 +59,7 @@ async def test_search_follows_every_page_once_and_in_order(chart: Server) -> Non
         (["sa2024-03-05"], ["h6"]),
         (["eb2024-03-02"], ["h1"]),
     ],
+    ids=["day", "ge", "gt", "lt", "le-instant", "between", "either", "sa", "eb"],
 )
 async def test_dates_compare_as_ranges(chart: Server, dates: list[str], expected: list[str]) -> None:
     pairs = [("patient", f"{chart.word}-p"), *(("date", date) for date in dates)]

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 import faulty_fhir as faulty
+from limited_fhir import limited_server
 from observed_rows import HOUR, MINUTE, NOON, SITE, Time, counted, rows, stored, versions
 from pulseweir.backends.fhir_client import FhirClient
+from pulseweir.backends.fhir_foreign import HOUSE_ID_SYSTEM, house_ids_of
 from pulseweir.ingest.observation_writer import ObservationStage
 
 PULSES = [("heart-rate", second, {"heart_rate": str(60 + second)}) for second in range(9)]
@@ -110,6 +112,41 @@ async def test_in_the_end_a_faulty_server_holds_what_a_healthy_one_holds(
 
     assert seen == expected[0]
     assert written == expected[1]
+
+
+LIMITS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "no ids of ours": (("client-ids",), {}),
+    "no ids of ours, no conditional create": (("client-ids", "if-none-exist"), {}),
+    "no ids of ours, no batches": (("client-ids", "batch", "transaction"), {}),
+    "no ids of ours, four entries a bundle": (("client-ids",), {"most": 4}),
+    "no versions": (("versions",), {}),
+    "no batches": (("batch", "transaction"), {}),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+async def test_in_the_end_a_server_that_can_less_holds_the_same(
+    name: str, expected: tuple[list[dict[str, Any]], dict[str, int]], tmp_path: Path
+) -> None:
+    time = Time()
+    lacking, limits = LIMITS[name]
+
+    with limited_server(tmp_path / "limited", *lacking, **limits) as (client, whole, _):
+        seen = await write_all(time, time.stage(client, bundle_size=5), whole)
+
+    assert [named_as_here(part) for part in seen] == expected[0]
+    if "client-ids" in lacking:
+        assert not set(seen[0]) & set(expected[0][0])
+
+
+def named_as_here(observations: dict[str, Any]) -> dict[str, Any]:
+    """What is stored, by the ids that this house chose, without the identifier that carries them."""
+    named = {}
+    for one in observations.values():
+        (name,) = house_ids_of(one) or {one["id"]}
+        kept = [each for each in one["identifier"] if each["system"] != HOUSE_ID_SYSTEM]
+        named[name] = one | {"id": name, "identifier": kept}
+    return named
 
 
 async def test_the_states_are_those_of_an_observations_life(

@@ -3,6 +3,7 @@
 Source: HL7 FHIR R4, RESTful API, http://hl7.org/fhir/R4/http.html.
 """
 
+import re
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -17,6 +18,9 @@ _OUTCOME = "OperationOutcome"
 _LATER = frozenset({408, 429})
 _NOT_SUPPORTED = 501
 _TOO_LARGE = 413
+_MISSING_STATUSES = frozenset({404, 409, 412})
+# Not all servers keep to a status: HAPI refuses with 400.
+_MISSING = re.compile(r"not found|not known|does not exist|unknown reference|referential", re.IGNORECASE)
 _TOO_LARGE_CODES = frozenset({"too-long", "too-costly"})
 _DAY_SECONDS = 86_400.0
 _DECODER = msgspec.json.Decoder()
@@ -60,6 +64,12 @@ class BundleAnswer:
         """Whether the bundle was refused because it holds too much."""
         codes = {str(issue.get("code")) for issue in _issues(self.outcome)}
         return self.is_whole and (self.status == _TOO_LARGE or bool(codes & _TOO_LARGE_CODES))
+
+    @property
+    def lacks_reference(self) -> bool:
+        """Whether it was refused for something it refers to that is not there, as servers put it; it may come."""
+        is_refused = 400 <= self.status < 500
+        return self.status in _MISSING_STATUSES or (is_refused and bool(_MISSING.search(self.issue_text)))
 
     @property
     def issue_text(self) -> str:
@@ -200,11 +210,20 @@ def bundle_answer(entry: EntryPart, now_microseconds: int) -> BundleAnswer:
     return BundleAnswer(
         int(status) if status.isdecimal() else 500,
         entry.resource,
-        response.etag,
+        entity_tag(response.etag) if response.etag else None,
         response.outcome,
         retry_after(str(response.retryAfter), None, now_microseconds) if response.retryAfter is not None else None,
         location=response.location,
     )
+
+
+def entity_tag(text: str) -> str:
+    """An entity tag, also of a bare version, which some servers write in the entries of a Bundle.
+
+    >>> entity_tag("3"), entity_tag('W/"3"')
+    ('W/"3"', 'W/"3"')
+    """
+    return text if '"' in text else f'W/"{text}"'
 
 
 def retry_after(text: str | None, answered_at: str | None, now_microseconds: int) -> float | None:

@@ -23,6 +23,7 @@ from pulseweir.backends.fhir_answers import (
     bundle_of,
     check_accepted,
     decoded,
+    entity_tag,
     outcome_of,
     resource_of,
 )
@@ -217,7 +218,7 @@ class FhirClient:
         address = f"{resource_type}/{resource['id']}"
         request = {"method": "PUT", "url": address}
         if if_match is not None:
-            request["ifMatch"] = if_match if '"' in if_match else f'W/"{if_match}"'
+            request["ifMatch"] = entity_tag(if_match)
         await self._know()
         entry: Json = {"request": request, "resource": resource}
         if self._ids is None:

@@ -203,9 +203,8 @@ class FhirRiskStage(Stage):
             if refused is None:
                 done.append(unit)
                 continue
-            # A server that checks references answers so for one that it does not hold yet.
-            waits = refused.status in (404, 409, 412)
             error = FhirRefused(refused.status, "RiskAssessment", refused.issue_text)
+            waits = refused.lacks_reference
             _set_aside(outcome.parked if waits else outcome.quarantined, unit.row, str(error), outcome)
         return done
 

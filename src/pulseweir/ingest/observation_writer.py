@@ -52,7 +52,6 @@ _CONFLICTS = frozenset({304, 409, 412})
 _NEVER_THERE = 404
 _UNREADABLE = 500
 _ABSENT = frozenset({_NEVER_THERE, 410})
-_MISSING = re.compile(r"not found|not known|does not exist|unknown reference|referential", re.IGNORECASE)
 
 
 class ObservationStage(Stage):
@@ -260,7 +259,7 @@ class ObservationStage(Stage):
                 reason="fhir-failing",
             )
             outcome.parked += [_set_aside(row, error) for row in one.pending.rows]
-        elif answer.status == 404 or _MISSING.search(answer.issue_text):
+        elif answer.lacks_reference:
             error = RejectRecord(
                 "The FHIR service does not hold what the Observation refers to. Create it, then redrive.",
                 reason="reference-missing",

@@ -26,6 +26,8 @@ from pulseweir.warm_path.settings import CoordinationSettings
 
 _SECOND = 1_000_000
 _LONGEST_BACK_OFF_DOUBLINGS = 12
+_WRITTEN_ONCE = frozenset({"AuditEvent"})
+_PRESENT = frozenset({304, 412})
 
 
 def open_channels(settings: CoordinationSettings) -> dict[str, Channel]:
@@ -156,22 +158,19 @@ class OutboxSender:
 
     async def _put(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
         bodies = await self._repository.read(_bodies, rows)
-        entries = [
-            {"request": {"method": "PUT", "url": f"{body['resourceType']}/{body['id']}"}, "resource": body}
-            for body in bodies.values()
-        ]
+        entries = [_entry(body) for body in bodies.values()]
         try:
             answers = await self._fhir.write_each(entries)
         except RetryLater as error:
             return [self._write_again(row, error) for row in rows]
-        by_address = dict(zip(bodies, answers, strict=True))
+        told = zip(bodies.items(), answers, strict=True)
+        by_address = {address: _settled(body, answer) for (address, body), answer in told}
         return [self._after_write(row, by_address.get(_address(row))) for row in rows]
 
     def _after_write(self, row: OutboxRow, answer: BundleAnswer | None) -> OutboxRow:
         if answer is None or answer.is_done:
             return replace(row, state=outbox.SENT, channel="fhir", sent_at=self._repository.clock.now_microseconds())
-        # 404, 409, 412: a server that checks references does not hold what this refers to yet.
-        waits = answer.is_worth_retrying or answer.status in (404, 409, 412)
+        waits = answer.is_worth_retrying or answer.lacks_reference
         young = real_microseconds() - row.created_at < self._settings.give_up_after_seconds * _SECOND
         if waits and young:
             return self._write_again(row, RetryLater("", retry_after_seconds=answer.retry_after_seconds))
@@ -182,6 +181,20 @@ class OutboxSender:
         attempts = row.attempts + 1
         due_at = real_microseconds() + self._pause(attempts, error)
         return replace(row, attempts=attempts, due_at=due_at, last_error=type(error).__name__)
+
+
+def _entry(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The PUT of a resource; what must never change is written where nothing is."""
+    request = {"method": "PUT", "url": f"{body['resourceType']}/{body['id']}"}
+    if body["resourceType"] in _WRITTEN_ONCE:
+        request["ifNoneMatch"] = "*"
+    return {"request": request, "resource": body}
+
+
+def _settled(body: Mapping[str, Any], answer: BundleAnswer) -> BundleAnswer:
+    """The answer, a success where what must never change is there already: it was written before a crash."""
+    is_there = body["resourceType"] in _WRITTEN_ONCE and answer.status in _PRESENT and not answer.is_whole
+    return BundleAnswer(200) if is_there else answer
 
 
 def _address(row: OutboxRow) -> str:

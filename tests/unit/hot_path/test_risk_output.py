@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from limited_fhir import limited_server
 from pulseweir.backends.bus.embedded import EmbeddedBus
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.backends.repository import Repository, flags, people, reports, scores
@@ -334,6 +335,67 @@ async def test_a_refused_window_is_set_aside_and_its_neighbours_are_written(
     [refused] = handled.outcome.quarantined
     assert (refused.reason, refused.row["patient_id"].to_pylist()) == ("fhir-refused", ["p2"])
     assert len(written) == 5
+
+
+@pytest.mark.parametrize("lacking", [("transaction",), ("transaction", "batch"), ("client-ids",), ("versions",)])
+async def test_a_server_that_can_less_holds_the_same_assessments_and_flags(
+    lacking: tuple[str, ...], repository: Repository, bus: EmbeddedBus, tmp_path: Path
+) -> None:
+    batch = table(row("p1", 0, 8), row("p1", 1, 1), row("p2", 0, 1))
+    await record_stage(repository, bus).handle(batch)
+
+    with limited_server(tmp_path / "limited", *lacking) as (client, whole, _):
+        stage = fhir_stage(repository, client)
+        handled = await stage.handle(batch)
+        await stage.handle(batch)
+        assessments = {f"RiskAssessment/{one['id']}": one for one in await whole.search("RiskAssessment", {})}
+        observations = await whole.search("Observation", {})
+        [device] = await whole.search("Device", {})
+        [flag] = await whole.search("Flag", {})
+
+    assert handled.outcome.tallies == {"written": 3}
+    assert len(assessments) == len(observations) == 3
+    assert {one["performer"]["reference"] for one in assessments.values()} == {f"Device/{device['id']}"}
+    [evidence] = [part for part in flag["extension"] if part["url"].endswith("flag-detail")]
+    assert assessments[evidence["valueReference"]["reference"]]["mitigation"].startswith("Emergency")
+
+
+async def test_a_server_that_takes_few_windows_at_once_is_asked_with_fewer_from_then_on(
+    repository: Repository, bus: EmbeddedBus, tmp_path: Path
+) -> None:
+    batch = table(*(row(f"p{number}", 0, 1) for number in range(16)))
+    await record_stage(repository, bus).handle(batch)
+
+    with limited_server(tmp_path / "limited", most=5, too_many=400) as (client, whole, transport):
+        stage = fhir_stage(repository, client, windows_per_bundle=8)
+        await stage.handle(batch)
+        learned = len(transport.asked)
+        await stage.handle(batch)
+        stored = await whole.count("RiskAssessment", {})
+
+    assert stored == 16
+    assert len(transport.asked) - learned == 8
+
+
+async def test_a_window_that_refers_to_what_is_not_there_yet_waits_however_the_server_says_so(
+    repository: Repository, bus: EmbeddedBus
+) -> None:
+    """HAPI answers 400 where a reference leads nowhere."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "PUT":
+            return httpx.Response(201, json=msgspec.json.decode(request.content))
+        issue = {"severity": "error", "code": "processing", "diagnostics": "Resource Encounter/e1 not found"}
+        return httpx.Response(400, json={"resourceType": "OperationOutcome", "issue": [issue]})
+
+    batch = table(row("p1", 0, 8))
+    await record_stage(repository, bus).handle(batch)
+    fhir = FhirClient("http://strict/fhir", transport=httpx.MockTransport(answer))
+
+    handled = await fhir_stage(repository, fhir).handle(batch)
+
+    await fhir.close()
+    assert (len(handled.outcome.parked), handled.outcome.quarantined) == (1, [])
 
 
 async def test_the_wards_care_team_is_found_and_stored(

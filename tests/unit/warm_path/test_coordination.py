@@ -277,6 +277,44 @@ async def test_what_a_dead_sender_had_in_hand_comes_back_after_its_lease(
     assert taken.state == "waiting"
 
 
+async def test_an_audit_event_that_was_written_before_a_crash_is_not_refused_after_it(
+    stage: CoordinationStage, repository: Repository, desk: CareTeamDesk, fhir: FhirClient
+) -> None:
+    """The FHIR store keeps AuditEvents as they were written: a second PUT of one is refused with 405."""
+    alert = await raise_one(stage, repository)
+    await desk.acknowledge(NURSE, alert.alert_id, "seen-going")
+    out = sender(repository, fhir, LogChannel())
+    waiting = await repository.write(outbox.claim, outbox.FHIR, 2**60, until_real=0)
+    await out.write_fhir()
+
+    await repository.write(outbox.save, waiting)
+    with structlog.testing.capture_logs() as lines:
+        written = await out.write_fhir()
+
+    assert written == len(waiting)
+    assert await repository.read(outbox.due, outbox.FHIR, 2**60) == []
+    assert await fhir.count("AuditEvent", {}) == 1
+    assert lines == []
+
+
+async def test_a_task_whose_flag_is_not_there_yet_waits_however_the_server_says_so(
+    stage: CoordinationStage, repository: Repository
+) -> None:
+    """HAPI answers 400 where a reference leads nowhere."""
+    issue = {"severity": "error", "code": "processing", "diagnostics": "Resource Flag/f not found"}
+    outcome = {"resourceType": "OperationOutcome", "issue": [issue]}
+    entry = {"response": {"status": "400 Bad Request", "outcome": outcome}}
+    body = {"resourceType": "Bundle", "type": "batch-response", "entry": [entry]}
+    client = FhirClient("http://strict/fhir", transport=httpx.MockTransport(lambda _: httpx.Response(200, json=body)))
+    await raise_one(stage, repository)
+
+    await sender(repository, client).write_fhir()
+
+    await client.close()
+    [task] = await entries(repository, outbox.FHIR)
+    assert (task.state, task.attempts) == ("waiting", 1)
+
+
 async def test_a_dead_fhir_service_holds_no_notification_back(stage: CoordinationStage, repository: Repository) -> None:
     def dead(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("gone", request=request)
