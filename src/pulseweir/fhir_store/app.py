@@ -7,6 +7,7 @@ import re
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import msgspec
 import structlog
@@ -207,7 +208,8 @@ def _asked(call: Call, scope: Scope) -> Asked:
     address = (scope.get("client") or ("", 0))[0]
     request_id = call.headers.get("x-request-id", "")
     request_id = request_id if _REQUEST_ID.fullmatch(request_id) else ""
-    return Asked(call.method, call.segments, list(call.query), call.base_url, address, request_id)
+    condition = parse_qsl(call.headers.get("if-none-exist", "").rpartition("?")[2], keep_blank_values=True)
+    return Asked(call.method, call.segments, [*call.query, *condition], call.base_url, address, request_id)
 
 
 def _place(error: Exception) -> str:

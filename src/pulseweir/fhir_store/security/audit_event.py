@@ -36,6 +36,8 @@ _PRIVATE = frozenset({"email", "phone", "telecom", "address", "birthdate", "deat
 """Parameters whose values are a person's, besides all that search texts."""
 _OF_OPERATIONS = frozenset({"max", "start", "end"})
 """Parameters of operations, which no search knows and no person is in."""
+_LOOKS = frozenset({"_format", "_pretty", "_summary", "_elements"})
+"""Parameters that shape an answer and ask nothing."""
 _HIDDEN = "hidden"
 CHAIN_EXTENSION = f"{PULSEWEIR}/StructureDefinition/audit-chain"
 """Extension of an AuditEvent with the hash of the one before it."""
@@ -139,7 +141,8 @@ def _entities(access: "Access", asked: "Asked", interaction: str, patients: Sequ
         entity_of("2", "System Object", "4", "Domain Resource", reference)
         for reference in _data(access, asked, interaction)
     ]
-    if interaction.startswith(("search", "history", "operation")):
+    is_conditional = any(name not in _LOOKS for name, _ in asked.query)
+    if is_conditional or interaction.startswith(("search", "history", "operation")):
         entities.append(_query(hidden_query(asked.segments, asked.query)))
     entities += [_part(part) for part in access.parts]
     if asked.request_id:

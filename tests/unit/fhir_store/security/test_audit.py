@@ -358,6 +358,25 @@ async def test_parameters_in_a_body_are_kept_as_those_of_a_query(site: Site, htt
     assert query(export) == "$export?_typeFilter=Patient%3Fname%3Dhidden%26gender%3Dmale"
 
 
+async def test_conditions_are_kept_as_searches_are(site: Site, http: httpx.AsyncClient) -> None:
+    new = {name: value for name, value in patient("x").items() if name != "id"}
+    await http.post("Patient", json=new, headers={"if-none-exist": "identifier=urn:x|7&name=Canary-z"})
+    await http.put("Patient?identifier=urn:x|7", json=new)
+    await http.delete("Patient?identifier=urn:x|8&_format=json")
+    await http.get("Patient/p1?_format=json")
+
+    found = await events(site)
+    assert [event["subtype"][0]["code"] for event in found] == ["create", "create", "delete", "read"]
+    assert [query(event) for event in found[:3]] == [
+        "Patient?identifier=urn%3Ax%7C7&name=hidden",
+        "Patient?identifier=urn%3Ax%7C7",
+        "Patient?identifier=urn%3Ax%7C8&_format=json",
+    ]
+    assert entity(found[3], "2", "24") == []
+    for event in found:
+        check_resource(event, wanted_type="AuditEvent", level="strict")
+
+
 async def test_the_token_of_a_page_is_not_kept(site: Site, http: httpx.AsyncClient) -> None:
     first = (await http.get("Patient?_sort=family&_count=1")).json()
     await http.get(next(link["url"] for link in first["link"] if link["relation"] == "next"))

@@ -28,6 +28,7 @@ from pulseweir.fhir_store.security.guard import Guard
 from pulseweir.fhir_store.security.pace import Pace
 from pulseweir.fhir_store.security.settings import FhirSecuritySettings, LimitSettings
 from pulseweir.fhir_store.validation import check_resource
+from served_store import served
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 CURVE = ec.generate_private_key(ec.SECP256R1())
@@ -90,16 +91,22 @@ async def test_an_open_store_and_one_without_audit_write_no_logins(make_site: Ca
     assert await logins(site) == []
 
 
-async def test_a_revoked_token_ends_on_a_connection_that_stays_open(site: Site) -> None:
+def test_a_revoked_token_ends_on_a_connection_that_stays_open(site: Site) -> None:
     token = site.token("system/Patient.rs", name="short")
     site.token("system/Patient.rs", name="other")
-    app = create_app(site.store, guard=Guard.open(site.store))
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://fhir.test/fhir/", headers=bearer(token)
-    ) as http:
-        assert (await http.get("Patient")).status_code == 200
-        revoke_client(site.directory / CLIENTS_NAME, "short")
-        assert (await http.get("Patient")).status_code == 401
+    with (
+        served(site.store, Guard.open(site.store)) as url,
+        httpx.Client(headers=bearer(token), limits=httpx.Limits(max_connections=1), timeout=20) as http,
+    ):
+        ports = set()
+        for revokes, status in ((True, 200), (False, 401)):
+            with http.stream("GET", f"{url}/Patient") as answer:
+                ports.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
+                answer.read()
+            assert answer.status_code == status
+            if revokes:
+                revoke_client(site.directory / CLIENTS_NAME, "short")
+    assert len(ports) == 1
 
 
 async def test_a_token_ends_at_its_instant_whatever_was_open(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
