@@ -11,18 +11,23 @@ from urllib.parse import parse_qsl
 
 import msgspec
 import structlog
-from starlette.applications import Starlette
-from starlette.datastructures import Headers
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pulseweir.errors import RetryLater
 from pulseweir.fhir_store.calls import Call
 from pulseweir.fhir_store.export.answers import STATUS, answer_export, is_export
 from pulseweir.fhir_store.export.exports import Exports
-from pulseweir.fhir_store.negotiation import PLAIN, check_content_type, presentation, presented, read_form, read_query
+from pulseweir.fhir_store.negotiation import (
+    PLAIN,
+    Headers,
+    check_content_type,
+    presentation,
+    presented,
+    read_form,
+    read_headers,
+    read_query,
+)
 from pulseweir.fhir_store.outcomes import Answer, Refusal, refusal_answer
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES
 from pulseweir.fhir_store.routes import answer_call
@@ -45,7 +50,7 @@ _log = structlog.get_logger()
 
 def create_app(
     store: FhirStore, *, base_url_path: str = "/fhir", guard: Guard | None = None, exports: Exports | None = None
-) -> Starlette:
+) -> ASGIApp:
     """The FHIR server of one store, with `/livez` and `/readyz` beside it.
 
     The caller opens and closes the store.
@@ -56,24 +61,19 @@ def create_app(
         guard: Who says which caller a request has; none lets everybody do everything.
         exports: Bulk exports of the store; none makes them here.
     """
-
-    async def live(_: Request) -> Response:
-        return JSONResponse({"status": "live"})
-
-    async def ready(_: Request) -> Response:
-        return JSONResponse({"status": "ready" if store.is_ready else "stopped"}, 200 if store.is_ready else 503)
-
     endpoint = FhirEndpoint(store, base_url_path, guard or Guard(), exports or Exports(store))
-    app = Starlette(
-        routes=[
-            Route("/livez", live),
-            Route("/readyz", ready),
-            Route(base_url_path, endpoint),
-            Route(base_url_path + "/{path:path}", endpoint),
-        ]
-    )
-    # What no route matches, such as a line break in a path, gets its OperationOutcome as well.
-    app.router.default = endpoint
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        match scope["path"]:
+            case "/livez":
+                await JSONResponse({"status": "live"})(scope, receive, send)
+            case "/readyz":
+                ready = store.is_ready
+                answer = JSONResponse({"status": "ready" if ready else "stopped"}, 200 if ready else 503)
+                await answer(scope, receive, send)
+            case _:
+                await endpoint(scope, receive, send)
+
     return app
 
 
@@ -104,7 +104,7 @@ class FhirEndpoint:
         await _send(answer, send, with_body=scope["method"] != "HEAD")
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
-        headers = Headers(scope=scope)
+        headers = read_headers(scope["headers"])
         path = self._path(scope["path"])
         limits = self.store.settings.limits
         check_url(scope["path"].encode(), scope["query_string"], limits)

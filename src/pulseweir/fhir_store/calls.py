@@ -3,10 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from starlette.datastructures import Headers
-
 from pulseweir.fhir_store.json_text import Document
-from pulseweir.fhir_store.negotiation import PLAIN, Presentation
+from pulseweir.fhir_store.negotiation import PLAIN, Headers, Presentation
 from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.query import Pairs
 
@@ -40,7 +38,7 @@ class Call:
 
     def preference(self, name: str) -> str | None:
         """The value of one `Prefer` preference, lower-case."""
-        for part in ",".join(self.headers.getlist("prefer")).replace(";", ",").split(","):
+        for part in self.headers.get("prefer", "").replace(";", ",").split(","):
             key, _, value = part.strip().partition("=")
             if key.strip().lower() == name:
                 return value.strip().strip('"').lower()

@@ -3,15 +3,17 @@
 Source: HL7 FHIR R4, http://hl7.org/fhir/R4/http.html#mime-type.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.datastructures import Headers
 
 from pulseweir.fhir_store.outcomes import Answer, Refusal
 from pulseweir.fhir_store.query import Pairs
 
+Headers = Mapping[str, str]
+"""The headers of a request by lower-case name."""
 FHIR_JSON = "application/fhir+json"
 FORM = "application/x-www-form-urlencoded"
 _JSON_TYPES = frozenset({FHIR_JSON, "application/json", "text/json", ""})
@@ -41,6 +43,15 @@ class Presentation:
 
 
 PLAIN = Presentation()
+
+
+def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """The headers of a request; one that came several times is joined by commas, as HTTP has it."""
+    found: dict[str, str] = {}
+    for name, value in raw:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    return found
 
 
 def presentation(headers: Headers, query: Pairs) -> Presentation:

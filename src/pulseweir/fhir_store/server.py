@@ -1,11 +1,12 @@
 """The store served over HTTP by uvicorn."""
 
+import asyncio
 import ssl
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pulseweir.fhir_store.app import create_app
@@ -28,7 +29,7 @@ def make_server(
     return uvicorn.Server(server_config(create_app(store, guard=guard), host, port, tls=tls))
 
 
-def server_config(app: Starlette, host: str, port: int, *, tls: dict[str, Path] | None = None) -> uvicorn.Config:
+def server_config(app: ASGIApp, host: str, port: int, *, tls: dict[str, Path] | None = None) -> uvicorn.Config:
     """Production settings: the fast loop and parser, no access log (URLs of a FHIR server are not for logs).
 
     Args:
@@ -45,7 +46,7 @@ def server_config(app: Starlette, host: str, port: int, *, tls: dict[str, Path] 
         host=host,
         port=port,
         loop="uvloop",
-        http=_CertificateProtocol if "ssl_ca_certs" in files else "httptools",
+        http=_CertificateProtocol if "ssl_ca_certs" in files else _OneWriteProtocol,
         ws="none",
         lifespan="off",
         access_log=False,
@@ -58,7 +59,42 @@ def server_config(app: Starlette, host: str, port: int, *, tls: dict[str, Path] 
     )
 
 
-class _CertificateProtocol(HttpToolsProtocol):
+class OneWriteTransport:
+    """A transport that sends what an answer writes at once: a system call costs more than all else of a short read."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Send with everything else that is written before the loop goes on."""
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held.append(data)
+
+    def close(self) -> None:
+        """Send what is held, then close."""
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _flush(self) -> None:
+        held, self._held = self._held, []
+        if held and not self._transport.is_closing():
+            self._transport.write(b"".join(held))
+
+
+class _OneWriteProtocol(HttpToolsProtocol):
+    """Head and body of an answer leave in one piece; uvicorn itself sends two."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(OneWriteTransport(transport, self.loop))  # type: ignore[arg-type]
+
+
+class _CertificateProtocol(_OneWriteProtocol):
     """Says in each request's scope whose certificate the TLS layer has checked; uvicorn itself does not."""
 
     def on_message_begin(self) -> None:

@@ -1,14 +1,16 @@
 """What the embedded FHIR server promises beyond what every R4 server does."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from pulseweir.clock import Clock
 from pulseweir.fhir_store.app import create_app
+from pulseweir.fhir_store.server import OneWriteTransport
 from pulseweir.fhir_store.session import WriteSession
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import FhirStore
@@ -267,3 +269,36 @@ async def test_long_searches_and_mixed_codings_find_everything(http: httpx.Async
     assert total.json()["total"] == 2850
     assert [entry["resource"]["id"] for entry in page.json()["entry"]] == ["o980", "o960"]
     assert len(await found(http, "Observation?code=b1,b2&_count=5000")) == 1000
+
+
+class Wire:
+    """A transport that remembers what left in which piece."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.pieces.append(data)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_head_and_body_leave_in_one_piece_and_before_the_connection_closes() -> None:
+    wire = Wire()
+    transport = OneWriteTransport(cast("asyncio.Transport", wire), asyncio.get_running_loop())
+
+    transport.write(b"head")
+    transport.write(b"body")
+    await asyncio.sleep(0)
+    transport.write(b"last")
+    transport.close()
+    transport.write(b"late")
+    await asyncio.sleep(0)
+
+    assert wire.pieces == [b"headbody", b"last"]
+    assert wire.closed
