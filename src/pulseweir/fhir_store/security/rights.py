@@ -60,6 +60,7 @@ def check_rights(
         check_search(caller, segments[2], query)
     elif len(segments) == 3 and segments[2] == "*":
         caller.require("*", "s")
+        check_search(caller, "*", query)
     else:
         caller.require(resource_type, _INSTANCE_LETTERS.get(method, "cruds"))
 

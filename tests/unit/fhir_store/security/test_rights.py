@@ -3,6 +3,7 @@
 import pytest
 
 from pulseweir.fhir_store.outcomes import Refusal
+from pulseweir.fhir_store.parameters import RESOURCE_TYPES
 from pulseweir.fhir_store.security.caller import Caller
 from pulseweir.fhir_store.security.rights import check_rights, check_subscription
 from pulseweir.fhir_store.security.scopes import read_scopes
@@ -76,6 +77,15 @@ def test_a_chain_through_what_is_seen_in_part_only_is_refused() -> None:
     assert allowed(scopes, "GET", "Patient")
     assert not allowed(scopes, "GET", "Observation?subject:Patient.birthdate=x")
     assert not allowed("patient/*.rs", "GET", "Observation?subject:Patient.birthdate=x", patient="p1")
+
+
+@pytest.mark.parametrize("path", ["", "Patient/p1/*", "Patient/p1/Observation"])
+def test_a_chain_is_refused_wherever_it_is_asked(path: str) -> None:
+    others = " ".join(f"system/{each}.rs" for each in RESOURCE_TYPES if each != "Patient")
+    chain = "_has:Provenance:target:patient.birthdate=1950"
+
+    assert allowed(f"{others} system/Patient.rs", "GET", f"{path}?{chain}")
+    assert not allowed(f"{others} system/Patient.rs?active=true", "GET", f"{path}?{chain}")
 
 
 @pytest.mark.parametrize(
