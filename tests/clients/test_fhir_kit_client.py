@@ -54,6 +54,7 @@ SAW: dict[str, Any] = {
     "create of what is wrong": {"status": 422, "type": "OperationOutcome", "code": "code-invalid"},
     "raw requests": [201, 200, 204],
     "raw request that does not say what it sends": {"status": 415, "type": "OperationOutcome", "code": "not-supported"},
+    "what is looked for": 6,
     "search": {"type": "searchset", "total": 1, "found": ["Patient/eve"], "mode": "match"},
     "search with what belongs to it": ["Observation/hr-0", "Patient/eve"],
     "search by POST": {"found": ["Patient/eve"], "sentTo": "/Patient/_search"},
@@ -134,4 +135,4 @@ def test_the_client_sees(report: Report, step: str) -> None:
 
 
 def test_every_step_is_looked_at(report: Report) -> None:
-    assert list(report.steps) == list(SAW)
+    assert (list(report.steps), report.broke) == (list(SAW), "")

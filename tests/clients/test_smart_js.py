@@ -33,6 +33,7 @@ SAW: dict[str, Any] = {
         {"name": "HttpError", "status": 422, "code": "business-rule"},
     ],
     "XML": {"name": "HttpError", "status": 406, "code": "not-supported"},
+    "what is looked for": 7,
     "first page": ["Observation/hr-0", "Observation/hr-1"],
     "all pages, flat": ["hr-0", "hr-1", "hr-2", "hr-3", "hr-4"],
     "two pages": [["Observation/hr-0", "Observation/hr-1"], ["Observation/hr-2", "Observation/hr-3"]],
@@ -106,4 +107,4 @@ def test_the_client_sees(report: Report, step: str) -> None:
 
 
 def test_every_step_is_looked_at(report: Report) -> None:
-    assert list(report.steps) == list(SAW)
+    assert (list(report.steps), report.broke) == (list(SAW), "")

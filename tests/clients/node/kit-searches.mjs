@@ -4,15 +4,15 @@ import { Client } from "fhir-kit-client";
 import { client, openUrl, outcome, patient, SYSTEM } from "./kit-fixtures.mjs";
 import { entries, heartRate, step } from "./steps.mjs";
 
-await client.update({
-  resourceType: "Patient",
-  id: "eve",
-  body: { ...patient("Eve", "eve"), id: "eve", birthDate: "1990-01-01" },
+await step("what is looked for", async () => {
+  const eve = { ...patient("Eve", "eve"), id: "eve", birthDate: "1990-01-01" };
+  const rates = [0, 1, 2, 3, 4].map((minute) => heartRate(`hr-${minute}`, "Patient/eve", minute));
+  const stored = [];
+  for (const body of [eve, ...rates]) {
+    stored.push(await client.update({ resourceType: body.resourceType, id: body.id, body }));
+  }
+  return stored.length;
 });
-for (let minute = 0; minute < 5; minute += 1) {
-  const body = heartRate(`hr-${minute}`, "Patient/eve", minute);
-  await client.update({ resourceType: "Observation", id: body.id, body });
-}
 
 await step("search", async () => {
   const searchParams = { name: "Eve", birthdate: ["ge1989-12-31", "lt1990-01-02"], _count: "20" };

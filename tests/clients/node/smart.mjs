@@ -137,21 +137,21 @@ await step("XML", () =>
 
 // --- paging and references
 
-const stay = {
-  resourceType: "Encounter",
-  id: "stay",
-  status: "in-progress",
-  class: { system: "http://terminology.hl7.org/CodeSystem/v3-ActCode", code: "IMP" },
-  subject: { reference: "Patient/eve" },
-};
-await client.update(stay);
-for (let minute = 0; minute < 5; minute += 1) {
-  await client.update({
-    ...heartRate(`hr-${minute}`, "Patient/eve", minute),
-    encounter: { reference: "Encounter/stay" },
-  });
-}
-await client.update(heartRate("hr-other", "Patient/other", 9));
+await step("what is looked for", async () => {
+  const subject = { reference: "Patient/eve" };
+  const encounter = { reference: "Encounter/stay" };
+  const ward = { system: "http://terminology.hl7.org/CodeSystem/v3-ActCode", code: "IMP" };
+  const stay = { resourceType: "Encounter", id: "stay", status: "in-progress", class: ward, subject };
+  const rates = [0, 1, 2, 3, 4].map((minute) => ({
+    ...heartRate(`hr-${minute}`, subject.reference, minute),
+    encounter,
+  }));
+  const stored = [];
+  for (const body of [stay, ...rates, heartRate("hr-other", "Patient/other", 9)])
+    stored.push(await client.update(body));
+  return stored.length;
+});
+
 const QUERY = "Observation?patient=eve&_sort=date&_count=2";
 
 await step("first page", async () => entries(await client.request(QUERY)));

@@ -35,6 +35,8 @@ import org.hl7.fhir.r4.model.StringType;
 final class Resources {
     private final HapiClient hapi;
     private final IGenericClient client;
+    /** Of the Patient that the first steps make and change. */
+    private IdType id = new IdType("Patient/never-made");
 
     Resources(HapiClient hapi) {
         this.hapi = hapi;
@@ -59,11 +61,10 @@ final class Resources {
                     .anyMatch(each -> each.getType().equals("Patient") && each.getConditionalCreate());
             return saw("version", found.getFhirVersion().toCode(), "patients", knowsPatients);
         });
-        MethodOutcome created = client.create().resource(patient("", "Smith")).execute();
-        IdType id = (IdType) created.getId();
         step("create", () -> {
             hapi.asked.clear();
-            MethodOutcome made = client.create().resource(patient("", "Made")).execute();
+            MethodOutcome made = client.create().resource(patient("", "Smith")).execute();
+            id = (IdType) made.getId();
             MethodOutcome minimal = client.create()
                     .resource(patient("", "Minimal"))
                     .prefer(PreferReturnEnum.MINIMAL)

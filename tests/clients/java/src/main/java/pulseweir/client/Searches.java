@@ -10,6 +10,7 @@ import static pulseweir.client.Steps.refused;
 import static pulseweir.client.Steps.saw;
 import static pulseweir.client.Steps.step;
 
+import ca.uhn.fhir.rest.api.MethodOutcome;
 import ca.uhn.fhir.rest.api.SearchStyleEnum;
 import ca.uhn.fhir.rest.api.SearchTotalModeEnum;
 import ca.uhn.fhir.rest.api.SummaryEnum;
@@ -35,10 +36,15 @@ final class Searches {
     }
 
     void run() throws Exception {
-        client.update().resource(patient("ida", "Ida").setActive(true)).execute();
-        for (int minute = 0; minute < 5; minute++) {
-            client.update().resource(heartRate("hr-" + minute, "Patient/ida", minute)).execute();
-        }
+        step("what is looked for", () -> {
+            List<MethodOutcome> stored = new ArrayList<>();
+            stored.add(client.update().resource(patient("ida", "Ida").setActive(true)).execute());
+            for (int minute = 0; minute < 5; minute++) {
+                Observation rate = heartRate("hr-" + minute, "Patient/ida", minute);
+                stored.add(client.update().resource(rate).execute());
+            }
+            return stored.size();
+        });
         searches();
         pages();
         histories();
