@@ -27,13 +27,13 @@ NEEDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "Flag": ("cu", ()),
     "Task": ("cu", ()),
     "Communication": ("cu", ()),
-    "AuditEvent": ("cu", ()),
+    "AuditEvent": ("c", ()),
     "Provenance": ("cu", ()),
 }
 """What the steps do with each type (c create, r read, u update) and the search parameters they use."""
 
-SCOPES = tuple(f"system/{name}.{rights}s" for name, (rights, _) in NEEDS.items())
-"""The same as SMART scopes, version 2."""
+SCOPES = tuple(f"system/{name}.{rights}{'u' if rights == 'c' else ''}s" for name, (rights, _) in NEEDS.items())
+"""The same as SMART scopes, version 2; a create under an id of our own is an update."""
 
 _INTERACTIONS = {"c": "create", "r": "read", "u": "update"}
 
@@ -131,7 +131,7 @@ def worked_around(found: Capabilities) -> Iterator[str]:
     """What the server denies and this house does in another way, a phrase each."""
     if found.transaction is False:
         yield "no transactions: written in order instead"
-    written = [name for name, (rights, _) in NEEDS.items() if "u" in rights]
+    written = [name for name, (rights, _) in NEEDS.items() if "c" in rights]
     foreign = [name for name in written if not found.takes_client_ids(name)]
     if foreign:
         yield f"no ids of ours ({', '.join(foreign)}): found by identifier instead"

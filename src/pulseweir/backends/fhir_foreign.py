@@ -6,7 +6,6 @@ Source: HL7 FHIR R4, http://hl7.org/fhir/R4/http.html#upsert, http://hl7.org/fhi
 """
 
 import re
-import uuid
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import msgspec
 
 from pulseweir.records.codes import PULSEWEIR
+from pulseweir.records.identifiers import digest
 
 Json = dict[str, Any]
 Address = tuple[str, str]
@@ -85,7 +85,9 @@ def search_for(resource_type: str, ids: list[str]) -> list[tuple[str, str]]:
 
 def temporary_name(address: Address) -> str:
     """The fullUrl of a resource that its transaction makes."""
-    return f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, '/'.join(address))}"
+    name = digest(*address)
+    # Version 8 of RFC 9562: what is in it is the maker's business.
+    return f"urn:uuid:{name[:8]}-{name[8:12]}-8{name[13:16]}-8{name[17:20]}-{name[20:32]}"
 
 
 def read_entry(server_id: str, address: Address) -> Json:

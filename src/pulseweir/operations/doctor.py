@@ -1,35 +1,19 @@
 """Is this machine, this configuration, this data directory fit to run a house?"""
 
+import asyncio
 import os
 import shutil
 import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from pulseweir.errors import PulseweirError
+from pulseweir.operations.findings import Finding
 from pulseweir.settings import Settings
 from pulseweir.sqlite import check_version, library_version
 
 _NEEDED_BYTES = 2 * 1024**3
 _NEEDED_PYTHON = (3, 11)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at.
-
-    Attributes:
-        check: What was looked at.
-        healthy: Whether it is as it should be.
-        found: What was found.
-        remedy: What to do when it is not healthy; "" when it is.
-    """
-
-    check: str
-    healthy: bool
-    found: str
-    remedy: str = ""
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -41,6 +25,7 @@ def examine(settings: Settings) -> list[Finding]:
         _space(settings.data_dir),
         *(_port(name, port) for name, port in _ports(settings)),
         _catalog(),
+        *_fhir(settings),
     ]
 
 
@@ -98,3 +83,11 @@ def _catalog() -> Finding:
     kinds = sorted(path.parent.name for path in catalog_directory().glob("*/device_mapping.json"))
     remedy = "" if kinds else "Install pulseweir again: the wheel carries the device catalog."
     return Finding("device catalog", bool(kinds), ", ".join(kinds), remedy)
+
+
+def _fhir(settings: Settings) -> list[Finding]:
+    if settings.fhir.base_url is None:
+        return []
+    from pulseweir.operations.doctor_fhir import examine_fhir
+
+    return asyncio.run(examine_fhir(settings))

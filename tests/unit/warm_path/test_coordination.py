@@ -1,6 +1,6 @@
 """Steps 16-18: from a Flag fact to the people, and back from them to FHIR."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,7 @@ from pulseweir.backends.channels.teams import TeamsChannel
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.backends.repository import Repository, alerts, outbox, people, reports
 from pulseweir.backends.repository.rows import AlertRow, OutboxRow
-from pulseweir.clock import Clock
 from pulseweir.errors import AlertCommandRefused, ChannelRefused, ChannelUnavailable, RefuseToStart
-from pulseweir.fhir_store.app import create_app
-from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.records.flag_facts import FLAG_OPENED, FLAG_UPDATED, FlagFact, flag_fact_table
 from pulseweir.records.topics import ALERT_EVENTS
 from pulseweir.warm_path.alert_settings import AlertSettings
@@ -54,29 +51,6 @@ def fact(change: int = 1, **other: Any) -> FlagFact:
         "care_team": "A nurses",
     }
     return FlagFact(**(facts | other))
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Iterator[Repository]:
-    opened = Repository.open(f"sqlite:///{tmp_path / 'repository.sqlite'}", Clock())
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-async def bus(tmp_path: Path) -> AsyncIterator[EmbeddedBus]:
-    opened = EmbeddedBus.open(tmp_path / "bus")
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def fhir(tmp_path: Path) -> AsyncIterator[FhirClient]:
-    store = FhirStore.open(tmp_path / "fhir", Clock())
-    client = FhirClient("http://store/fhir", transport=httpx.ASGITransport(create_app(store)))
-    yield client
-    await client.close()
-    store.close()
 
 
 @pytest.fixture
