@@ -13,7 +13,7 @@ import msgspec
 from pulseweir.clock import to_text
 from pulseweir.fhir_store.outcomes import Json, Refusal
 
-KNOWN_BYTES, KNOWN_TEXTS = 400, 4_096
+KNOWN_BYTES, KNOWN_TEXTS = 1_000, 4_096
 """Longest text of a member (a code, a reference) for which it is remembered what it says, and how many there are."""
 _TREE = msgspec.json.Decoder()
 _PIECES = msgspec.json.Decoder(dict[str, msgspec.Raw])

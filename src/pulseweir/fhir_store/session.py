@@ -80,11 +80,13 @@ class _Mark:
     Attributes:
         lengths: What was gathered by then.
         next_pk: The row that the next resource would have got.
+        settings: Settings changed by then.
         is_set: Whether SQLite has a savepoint for it; not needed while nothing of the part was written.
     """
 
     lengths: tuple[int, ...]
     next_pk: int | None
+    settings: dict[str, str]
     is_set: bool = False
 
 
@@ -101,6 +103,7 @@ class WriteSession:
         self._rows = Rows(connection, self.terms)
         self._marks: list[_Mark] = []
         self._known: dict[tuple[str, str], Stored | None] = {}
+        self._settings: dict[str, str] = {}
         self._next_pk: int | None = None
         self._is_settled = True
 
@@ -118,6 +121,7 @@ class WriteSession:
         self._rows.cut()
         self._marks.clear()
         self._known.clear()
+        self._settings = {}
         self._next_pk = None
         self._is_settled = True
 
@@ -129,12 +133,14 @@ class WriteSession:
                 self._connection.execute(f"SAVEPOINT part{depth}")
                 mark.is_set = True
         self._rows.write()
+        if self._settings:
+            self._connection.executemany("INSERT OR REPLACE INTO setting VALUES (?, ?)", [*self._settings.items()])
         self._is_settled = True
 
     @contextmanager
     def undoable(self) -> Iterator[None]:
         """A part of the transaction: an error inside undoes what it wrote, and is raised again."""
-        mark = _Mark(self._rows.lengths(), self._next_pk)
+        mark = _Mark(self._rows.lengths(), self._next_pk, dict(self._settings))
         name = f"part{len(self._marks)}"
         self._marks.append(mark)
         self._is_settled = False
@@ -150,11 +156,23 @@ class WriteSession:
                 self._connection.execute(f"ROLLBACK TO {name}")
                 self._connection.execute(f"RELEASE {name}")
             self._rows.cut(None if mark.is_set else mark.lengths)
-            self._next_pk = mark.next_pk
+            self._next_pk, self._settings = mark.next_pk, mark.settings
             self._known.clear()
             raise
         finally:
             self._marks.pop()
+
+    def setting(self, name: str) -> str | None:
+        """The value of a setting; None when it was never set."""
+        if name in self._settings:
+            return self._settings[name]
+        found = self._connection.execute("SELECT value FROM setting WHERE name = ?", (name,)).get
+        return None if found is None else str(found)
+
+    def set_setting(self, name: str, value: str) -> None:
+        """Change a setting."""
+        self._settings[name] = value
+        self._is_settled = False
 
     @contextmanager
     def searching(self) -> Iterator[None]:

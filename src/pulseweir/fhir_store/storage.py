@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
@@ -32,9 +34,18 @@ _log = structlog.get_logger()
 INDEX_LAYOUT = 4
 """Counts up when the same parameters are indexed in another way."""
 _REINDEX_RESOURCES = 5_000
+_GATHER_SECONDS = 0.02
+"""How long units that nobody waits for gather when no other write comes."""
 
 
-@dataclass(slots=True)
+class _Sign(Enum):
+    """What the writer is told besides units: that some wait in no hurry, or that no more will come."""
+
+    SOON = 0
+    CLOSE = 1
+
+
+@dataclass(slots=True, eq=False)
 class _Unit:
     """One request's writes: all or nothing."""
 
@@ -65,7 +76,9 @@ class FhirStore:
         self.settings = settings
         self.path = path
         self._clock = clock
-        self._queue: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Unit | _Sign] = queue.SimpleQueue()
+        self._soon: deque[_Unit] = deque()
+        self._is_gathering = False
         self._local = threading.local()
         self._readers: list[apsw.Connection] = []
         self._pool = ThreadPoolExecutor(settings.reader_threads, thread_name_prefix="fhir-reader")
@@ -115,6 +128,15 @@ class FhirStore:
         self._queue.put(_Unit(work, done, access))
         return done
 
+    def post_soon(self, work: Callable[[WriteSession], T]) -> "Future[T]":
+        """Queue `work` that nobody waits for: it is part of the next commit, which comes in a moment at the latest."""
+        done: Future[Any] = Future()
+        self._soon.append(_Unit(work, done, NO_BOUNDS))
+        if not self._is_gathering:
+            self._is_gathering = True
+            self._queue.put(_Sign.SOON)
+        return done
+
     def read(self, work: Callable[[ReadSession], T]) -> T:
         """Run a short read on the calling thread."""
         session = self._session()
@@ -135,7 +157,7 @@ class FhirStore:
         if self._closed:
             return
         self._closed = True
-        self._queue.put(None)
+        self._queue.put(_Sign.CLOSE)
         self._thread.join()
         self._pool.shutdown()
         for connection in self._readers:
@@ -190,16 +212,24 @@ class FhirStore:
 
     def _write_forever(self) -> None:
         session = WriteSession(self._connection)
-        open_for_work = True
-        while open_for_work:
-            units = [self._queue.get()]
+        is_open = True
+        while is_open:
+            taken = [self._queue.get()]
             with contextlib.suppress(queue.Empty):
-                while len(units) < self.settings.group_units:
-                    units.append(self._queue.get_nowait())
-            open_for_work = None not in units
-            group = [unit for unit in units if unit is not None]
+                if taken == [_Sign.SOON]:
+                    taken.append(self._queue.get(timeout=_GATHER_SECONDS))
+                while len(taken) < self.settings.group_units:
+                    taken.append(self._queue.get_nowait())
+            is_open = _Sign.CLOSE not in taken
+            group = [*self._gathered(), *(unit for unit in taken if isinstance(unit, _Unit))]
             if group:
                 self._commit_group(session, group)
+
+    def _gathered(self) -> Iterator[_Unit]:
+        # The flag goes first: what is queued after it went rings again.
+        self._is_gathering = False
+        while self._soon:
+            yield self._soon.popleft()
 
     def _commit_group(self, session: WriteSession, units: list[_Unit]) -> None:
         session.begin(self._clock.now_microseconds())

@@ -1,7 +1,8 @@
 """AuditEvents in a chain: each carries the hash of the one before, and the store numbers them.
 
 What a request wrote is audited in the transaction that wrote it. What it read is audited by the writer a moment
-later: many such events share a commit, and the store writes all of them before it closes.
+later, with the next write if there is one: many such events share a commit, and the store writes all of them before
+it closes.
 """
 
 import asyncio
@@ -14,7 +15,8 @@ import msgspec
 import structlog
 
 from pulseweir.errors import RetryLater
-from pulseweir.fhir_store.json_text import split_resource
+from pulseweir.fhir_store.indexing import index_resource
+from pulseweir.fhir_store.json_text import join_members, split_members
 from pulseweir.fhir_store.outcomes import Json
 from pulseweir.fhir_store.security.access import AUDIT_ID_PREFIX, NO_BOUNDS, Access
 from pulseweir.fhir_store.security.audit_event import audit_event
@@ -55,12 +57,13 @@ class AuditTrail:
             session: The write transaction.
             make: Makes it from the hash of the one before.
         """
-        number, previous = chain_head(session)
+        number, previous = _read_head(session.setting(HEAD))
         event = {"resourceType": "AuditEvent", "id": f"{AUDIT_ID_PREFIX}{number + 1}"} | make(previous)
         session.access = NO_BOUNDS
-        session.insert("AuditEvent", event["id"], event, split_resource(msgspec.json.encode(event)))
-        head = f"{number + 1}:{event_hash(event)}"
-        session.connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (HEAD, head))
+        members = split_members(msgspec.json.encode(event))
+        rows = index_resource("AuditEvent", event, [*map(bytes, members.values())])
+        session.insert("AuditEvent", event["id"], event, join_members(members), rows)
+        session.set_setting(HEAD, f"{number + 1}:{event_hash(event)}")
 
     def post_event(self, make: Callable[[str, int], Json]) -> None:
         """See to it that an AuditEvent is written that nobody waits for.
@@ -73,7 +76,7 @@ class AuditTrail:
             self.append_event(session, lambda previous: make(previous, session.now_microseconds))
 
         self._posted += 1
-        self._store.post(write).add_done_callback(self._noted)
+        self._store.post_soon(write).add_done_callback(self._noted)
 
     async def record(self, access: Access) -> None:
         """See to it that a request that wrote nothing gets its AuditEvent.
@@ -85,7 +88,7 @@ class AuditTrail:
             FHIR_STORE_AUDIT_EVENTS.labels("written").inc()
             return
         self._posted += 1
-        done = self._store.post(lambda session: self.append(session, access))
+        done = self._store.post_soon(lambda session: self.append(session, access))
         done.add_done_callback(self._noted)
         if self._is_failing or self._posted - self._finished > _WAITING:
             try:
@@ -103,12 +106,16 @@ class AuditTrail:
             _log.error("fhir_audit_failed", step=5, error=type(error).__name__)
 
 
-def chain_head(session: "WriteSession | ReadSession") -> tuple[int, str]:
+def chain_head(session: "ReadSession") -> tuple[int, str]:
     """Number and hash of the newest AuditEvent of the chain."""
     text = session.connection.execute("SELECT value FROM setting WHERE name = ?", (HEAD,)).get
+    return _read_head(None if text is None else str(text))
+
+
+def _read_head(text: str | None) -> tuple[int, str]:
     if text is None:
         return 0, BEGIN
-    number, _, found = str(text).partition(":")
+    number, _, found = text.partition(":")
     return int(number), found
 
 
