@@ -4,7 +4,7 @@ Source: HL7 FHIR R4, search, http://hl7.org/fhir/R4/search.html.
 """
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 
 from pulseweir.fhir_store.definitions.tables import compartments, known_types
 from pulseweir.fhir_store.outcomes import Issue, Refusal
@@ -179,6 +179,7 @@ def _read_criterion(request: SearchRequest, name: str, text: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=4096)
 def read_condition(resource_type: str, name: str, text: str, links: int = 0) -> Condition | None:
     """What one parameter of a search asks, chains and ``_has`` included; None for a parameter that is not known.
 

@@ -231,8 +231,7 @@ class Rows:
 
     def _interned(self, criterion: Criterion, text: str, column: str) -> list[int]:
         names = self.values.references(criterion, text) if column != "status" else self._codes(criterion, text)
-        find = self.values.session.terms.find
-        return [number for name in names if name and (number := find(name)) is not None]
+        return self.values.session.terms.find_all(name for name in names if name)
 
     def _codes(self, criterion: Criterion, text: str) -> list[str]:
         """A code of an element whose system is that of its value set."""

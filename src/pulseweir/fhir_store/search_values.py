@@ -105,7 +105,8 @@ class Values:
         if "/" not in value:
             # References may point to types that only other servers hold.
             possible = (target,) if target else parameter.targets
-            named = [f"{base}{each}/{value}" for base in self.bases(parameter) for each in possible or RESOURCE_TYPES]
+            bases = ["", f"{self.base_url}/"] if self.base_url else [""]
+            named = [f"{base}{each}/{value}" for base in bases for each in possible or RESOURCE_TYPES]
             return named if target else [*named, value]
         if (target and value.split("/")[-2] != target) or criterion.modifier not in {"", target}:
             return []

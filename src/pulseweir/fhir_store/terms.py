@@ -1,5 +1,8 @@
 """Names as numbers: what many rows of the index repeat is interned."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import apsw
 
 
@@ -18,6 +21,19 @@ class Terms:
             if found is not None:
                 self._keep(text, int(found))
         return found
+
+    def find_all(self, texts: Iterable[str]) -> list[int]:
+        """The ids of those names that are used, in any order; one question for all that are not remembered."""
+        held = {text: self._ids.get(text) for text in texts}
+        unknown = [text for text, number in held.items() if number is None]
+        if unknown:
+            among = ", ".join("?" * len(unknown))
+            statement = f"SELECT text, id FROM term WHERE text IN ({among})"  # noqa: S608
+            rows: list[Any] = self._connection.execute(statement, unknown).fetchall()
+            for text, number in rows:
+                held[text] = number
+                self._keep(text, number)
+        return [number for number in held.values() if number is not None]
 
     def intern(self, text: str) -> int:
         """The id of a name, made when it is new; only inside a write transaction."""
