@@ -1,6 +1,6 @@
 """Exports asked for, at work, ready and expired: each a folder with its files and what is known of it.
 
-A restart begins unfinished exports anew. Source: Bulk Data Access 2.0.0, https://hl7.org/fhir/uv/bulkdata/export.html.
+A restart begins unfinished exports anew, a few times. Source: Bulk Data Access 2.0.0, https://hl7.org/fhir/uv/bulkdata/export.html.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ FOLDER = "exports"
 _STATE = "state.json"
 _HOUR = 3_600 * 1_000_000
 _SWEEP_SECONDS = 600.0
+_MOST_BEGUN = 3
 Writer = Callable[[ReadSession, Wanted, Path, int, Callable[[int], None]], list[ExportedFile]]
 _log = structlog.get_logger()
 
@@ -43,6 +44,7 @@ class Export(msgspec.Struct):
         files: What is ready.
         ended: Real instant of its end, microseconds; 0 before.
         written: Resources written so far.
+        begun: How often it was begun.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Export(msgspec.Struct):
     files: list[ExportedFile] = msgspec.field(default_factory=list)
     ended: int = 0
     written: int = 0
+    begun: int = 1
 
 
 class Exports:
@@ -74,12 +77,28 @@ class Exports:
         self._folder = store.path.parent / FOLDER
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fhir-export")
         self._exports: dict[str, Export] = {}
-        for state in sorted(self._folder.glob(f"*/{_STATE}")):
-            with suppress(msgspec.DecodeError, OSError):
-                export = msgspec.json.decode(state.read_bytes(), type=Export)
-                self._exports[export.name] = export
-                if export.status == "working":
-                    self._pool.submit(self._work, export)
+        for folder in sorted(self._folder.glob("*/")):
+            self._take_up(folder)
+
+    def _take_up(self, folder: Path) -> None:
+        """Go on with what an earlier run left; a folder that says nothing of itself is nobody's."""
+        try:
+            export = msgspec.json.decode((folder / _STATE).read_bytes(), type=Export)
+        except (msgspec.DecodeError, OSError):
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        self._exports[export.name] = export
+        if export.status != "working":
+            return
+        export.begun += 1
+        if export.begun > _MOST_BEGUN:
+            # It may be what ends the process each time.
+            export.status, export.ended = "failed", self._now()
+            _log.error("fhir_export_failed", step=5, error="ended with the process too often")
+        with suppress(OSError):
+            self._keep(export)
+        if export.status == "working":
+            self._pool.submit(self._work, export)
 
     def begin(self, owner: str, url: str, wanted: Wanted) -> Export:
         """Begin an export.

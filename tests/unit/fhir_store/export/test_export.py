@@ -212,6 +212,24 @@ async def test_a_restart_keeps_what_is_ready_and_begins_the_rest_anew(ward: Site
         again.store.close()
 
 
+async def test_an_export_that_ends_with_the_process_each_time_fails_in_the_end(ward: Site) -> None:
+    def never(*_: Any) -> Any:
+        raise Stopped
+
+    async with client(ward, write=never) as http:
+        place = await begin(http, _type="Flag")
+    (ward.directory / FOLDER / "nobody's").mkdir()
+    for _ in range(2):
+        async with client(ward, write=never) as http:
+            assert (await http.get(place)).status_code == 202
+    async with client(ward) as http:
+        answer = await http.get(place)
+        assert (answer.status_code, answer.json()["issue"][0]["code"]) == (500, "exception")
+        assert (await http.delete(place)).status_code == 202
+
+    assert list((ward.directory / FOLDER).iterdir()) == []
+
+
 async def test_a_failed_export_says_so(ward: Site) -> None:
     def fail(*_: Any) -> Any:
         raise OSError(28, "No space left on device")

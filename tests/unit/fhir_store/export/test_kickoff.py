@@ -16,7 +16,7 @@ from pulseweir.fhir_store.security.clients import CLIENTS_NAME, read_clients
 async def test_filters_leave_what_matches_any_of_them(ward: Site) -> None:
     lab = observation("lab", "p1", "laboratory")
     await ward.fill(lab, observation("amended", "p2", status="amended"))
-    categories = "Observation?category=laboratory,Observation?subject=Patient/p2&status=final"
+    categories = "Observation?category=laboratory,Observation?subject=Patient/p2&status=final,Observation?_id=o2,lab"
     async with client(ward) as http:
         found = await exported(http, _type="Observation,Flag", _typeFilter=categories)
         chained = await exported(http, _type="Observation", _typeFilter="Observation?subject:Patient.name=Canary-p2")
