@@ -1,7 +1,8 @@
 """The embedded FHIR store over HTTP: bundles, single creates, reads, the sorted chart search.
 
 Server (one process, FULL durability, structure validation) and load share the machine. Rows follow
-``{"name", "per_second", "ratio", "against"}``; `per_second` counts resources for `bundle`, else requests. With
+``{"name", "per_second", "ratio", "against", "p50_milliseconds", "p99_milliseconds"}``; `per_second` counts resources
+for `bundle`, else requests, and the percentiles are those of one request as the client sees it. With
 `against` the same load drives another R4 server too, load by load in turn; its rows are named ``peer.bundle`` and so
 on, and the own rows carry the ratio. What a peer may need to know first (Patients, Encounters, Devices that
 Observations refer to) is written before anything is measured, and both are warmed up.
@@ -13,11 +14,12 @@ import json
 import multiprocessing
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import quantiles
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -156,21 +158,36 @@ class Connection:
         self._reader = self._writer = None
 
 
-async def drive(base_url: str, requests: list[Request], connections: int) -> float:
-    """Send all requests over some connections; seconds it took."""
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """How long a load took, and each of its requests, in seconds."""
+
+    seconds: float
+    latencies_seconds: list[float]
+
+    def percentile_milliseconds(self, percent: int) -> float:
+        """As many in a hundred requests were answered within so long."""
+        return round(quantiles(self.latencies_seconds, n=100)[percent - 1] * 1_000, 2)
+
+
+async def drive(base_url: str, requests: list[Request], connections: int) -> Driven:
+    """Send all requests over some connections."""
     opened = [Connection(base_url) for _ in range(connections)]
     pending = iter(requests)
+    latencies: list[float] = []
 
     async def work(connection: Connection) -> None:
         for request in pending:
+            began = perf_counter()
             await connection.send(request)
+            latencies.append(perf_counter() - began)
 
     started = perf_counter()
     await asyncio.gather(*(work(connection) for connection in opened))
     seconds = perf_counter() - started
     for connection in opened:
         connection.close()
-    return seconds
+    return Driven(seconds, latencies)
 
 
 def serve(directory: str, port: Any) -> None:
@@ -223,44 +240,51 @@ async def measure(base_url: str, scale: float, against: Mapping[str, str]) -> li
             await drive(url, load.requests, load.connections)
     rows: list[dict[str, Any]] = []
     for load in loads(0, scale):
-        speeds: dict[str, float] = {}
-        for name, url in servers.items():
-            seconds = await drive(url, load.requests, load.connections)
-            speeds[name] = round(len(load.requests) * load.resources / seconds, 1)
-        peer = next(iter(against), None)
-        ratio = round(speeds[""] / speeds[peer], 2) if peer else None
-        rows.append({"name": load.name, "per_second": speeds[""], "ratio": ratio, "against": peer})
-        rows += [
-            {"name": f"{name}.{load.name}", "per_second": speeds[name], "ratio": None, "against": None}
-            for name in against
-        ]
+        driven = {name: await drive(url, load.requests, load.connections) for name, url in servers.items()}
+        own, peer = _row(load.name, load, driven[""]), next(iter(against), None)
+        if peer:
+            own |= {"ratio": round(driven[peer].seconds / driven[""].seconds, 2), "against": peer}
+        rows += [own, *(_row(f"{name}.{load.name}", load, driven[name]) for name in against)]
     return rows
 
 
-def with_server(work: Callable[[str], Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
-    """Run a load against a fresh server process."""
+def _row(name: str, load: Load, driven: Driven) -> dict[str, Any]:
+    return {
+        "name": name,
+        "per_second": round(len(load.requests) * load.resources / driven.seconds, 1),
+        "ratio": None,
+        "against": None,
+        "p50_milliseconds": driven.percentile_milliseconds(50),
+        "p99_milliseconds": driven.percentile_milliseconds(99),
+    }
+
+
+T = TypeVar("T")
+
+
+def with_server(directory: str, work: Callable[[str], Coroutine[Any, Any, T]]) -> T:
+    """Run a load, a function of the base URL, against a server process on a directory."""
+    import uvloop
+
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    with tempfile.TemporaryDirectory() as directory:
-        process = context.Process(target=serve, args=(directory, sender))
-        process.start()
-        try:
-            if not receiver.poll(30):
-                raise RuntimeError("The FHIR server did not start.")
-            port = int(receiver.recv())
-            return asyncio.run(_run(work, f"http://127.0.0.1:{port}/fhir"))
-        finally:
-            process.terminate()
-            process.join(15)
-
-
-async def _run(work: Callable[[str], Awaitable[list[dict[str, Any]]]], base_url: str) -> list[dict[str, Any]]:
-    return await work(base_url)
+    process = context.Process(target=serve, args=(directory, sender))
+    process.start()
+    try:
+        if not receiver.poll(30):
+            raise RuntimeError("The FHIR server did not start.")
+        port = int(receiver.recv())
+        outcome: T = uvloop.run(work(f"http://127.0.0.1:{port}/fhir"))
+        return outcome
+    finally:
+        process.terminate()
+        process.join(60)
 
 
 def run(scale: float = 1.0, against: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """The rows of this benchmark; `scale` shortens or lengthens the load, `against` names R4 servers beside it."""
-    return with_server(lambda base_url: measure(base_url, scale, against or {}))
+    with tempfile.TemporaryDirectory() as directory:
+        return with_server(directory, lambda base_url: measure(base_url, scale, against or {}))
 
 
 def main() -> None:

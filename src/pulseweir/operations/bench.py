@@ -23,12 +23,16 @@ class Result(msgspec.Struct, frozen=True):
         per_second: How many a second (or the figure the name says).
         ratio: Against the peer in the same run; None without one.
         against: The peer's name; None without one.
+        p50_milliseconds: Half of the requests were answered within so long; None where there are no requests.
+        p99_milliseconds: 99 of 100 were.
     """
 
     name: str
     per_second: float
     ratio: float | None = None
     against: str | None = None
+    p50_milliseconds: float | None = None
+    p99_milliseconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
