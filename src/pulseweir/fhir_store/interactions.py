@@ -114,7 +114,8 @@ def update(
     if incoming.parts == (current.meta, current.content):
         # What may not be changed is not confirmed either.
         session.access.check_replace(current, incoming.tree)
-        return Written(200, current)
+        if session.stays(current):
+            return Written(200, current)
     return Written(200, session.replace(current, incoming.tree, incoming.parts, incoming.rows))
 
 

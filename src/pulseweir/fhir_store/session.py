@@ -16,7 +16,7 @@ from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.rows import ResourceRow, Rows
 from pulseweir.fhir_store.schema import INDEX_TABLES
 from pulseweir.fhir_store.security.access import NO_BOUNDS, Access
-from pulseweir.fhir_store.security.maker import note_maker, revealed
+from pulseweir.fhir_store.security.maker import note_maker, renew_maker, revealed
 from pulseweir.fhir_store.subscriptions.headers import masked
 from pulseweir.fhir_store.terms import Terms
 
@@ -282,6 +282,10 @@ class WriteSession:
         self.access.check_delete(current)
         self.access.wrote("delete", current)
         return self._supersede(current, deleted=True, parts=(b"", b""))
+
+    def stays(self, current: Stored) -> bool:
+        """Whether an update that changes nothing keeps the version: a Subscription may get another maker by one."""
+        return current.resource_type != "Subscription" or renew_maker(self, current, real_microseconds())
 
     def _made(self, stored: Stored) -> Stored:
         """A version of a Subscription as whoever made it sees it, once that is noted."""

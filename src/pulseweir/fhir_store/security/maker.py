@@ -56,9 +56,27 @@ def note_maker(session: "WriteSession", stored: "Stored", now: int) -> None:
     caller = session.access.caller
     maker = Maker(caller.origin, caller.name, caller.user, caller.patient, _kept_grants(caller), now)
     session.connection.execute(
-        "INSERT INTO subscription_maker (pk, version, maker) VALUES (?, ?, ?)",
+        "INSERT OR REPLACE INTO subscription_maker (pk, version, maker) VALUES (?, ?, ?)",
         (stored.pk, stored.version, msgspec.json.encode(maker).decode()),
     )
+
+
+def renew_maker(session: "WriteSession", stored: "Stored", now: int) -> bool:
+    """Begin anew what a signed token gives, if whoever made a version stores it again; False if it is another.
+
+    Args:
+        session: The write transaction.
+        stored: The version.
+        now: Real instant, microseconds.
+    """
+    caller = session.access.caller
+    if session.access is NO_BOUNDS:
+        return True
+    if maker_of(session, stored.pk, stored.version).identity != caller.identity:
+        return False
+    if caller.is_of_issuer:
+        note_maker(session, stored, now)
+    return True
 
 
 def maker_of(session: "WriteSession | ReadSession", pk: int, version: int) -> Maker:

@@ -29,6 +29,9 @@ def audit_of(
     is_unasked = maker.origin == ANYBODY.origin and guard.settings.audit != "always"
     if guard.trail is None or is_house or is_unasked or not told or definition.content == "empty":
         return None
+    if definition.resource_type == "AuditEvent":
+        # It would be told as well, and so on for ever.
+        return None
     parts = urlsplit(definition.endpoint)
     origin = f"{parts.scheme}://{parts.netloc}"
 

@@ -124,3 +124,16 @@ async def test_subscriptions_of_other_types_tell_of_their_patients(house: House,
     await house.settle()
 
     assert sorted(entities(each, "1")[0] for each in await disclosures(house)) == ["Patient/p7", "Patient/p8"]
+
+
+async def test_telling_of_the_audit_is_not_audited_for_ever(house: House, receiver: Receiver) -> None:
+    token = house.site.token(*SCOPES, name="watcher")
+    await house.put(criteria_subscription(receiver.url, "AuditEvent?"), token)
+    await house.settle()
+    async with house.http(token) as http:
+        await http.get("Patient")
+    await house.site.settle()
+    await house.settle()
+
+    assert len(receiver.requests) == 1
+    assert await disclosures(house) == []

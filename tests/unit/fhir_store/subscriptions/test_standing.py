@@ -9,13 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from fhir_site import Json, observation
+from fhir_site import Json, Site, observation
+from pulseweir.fhir_store.interactions import check_incoming, update
+from pulseweir.fhir_store.json_text import parse_object
+from pulseweir.fhir_store.security.access import Access, reset_access, set_access
 from pulseweir.fhir_store.security.caller import ANYBODY, HOUSE, Caller
 from pulseweir.fhir_store.security.clients import CLIENTS_NAME, ClientEntry, read_clients, revoke_client
 from pulseweir.fhir_store.security.guard import Guard
 from pulseweir.fhir_store.security.issuer import Issuer
-from pulseweir.fhir_store.security.maker import Maker
-from pulseweir.fhir_store.security.scopes import read_scopes
+from pulseweir.fhir_store.security.maker import Maker, maker_of
+from pulseweir.fhir_store.security.scopes import EVERYTHING, Grant, read_scopes
 from pulseweir.fhir_store.subscriptions.standing import objection
 from subscription_site import House, Receiver, criteria_subscription, topic_subscription
 
@@ -204,3 +207,45 @@ def test_names_alone_are_no_standing(tmp_path: Path) -> None:
     assert objection(named_house, Maker("issuer:anything", "house"), "Observation", 0, 1.0)
     assert Caller("house").identity != HOUSE.identity
     assert ClientEntry("house", ()).caller().identity != HOUSE.identity
+
+
+async def test_storing_it_again_unchanged_makes_it_whose_it_is_now(make_house: Any, receiver: Receiver) -> None:
+    house: House = await make_house(is_guarded=True)
+    tree = criteria_subscription(receiver.url)
+    async with house.http() as http:
+        http.headers.pop("authorization")
+        assert (await http.put("Subscription/s1", json=tree)).status_code == 201
+    await house.settle()
+    token = house.site.token(*SCOPES, name="first")
+    held = await house.get("Subscription/s1")
+
+    taken = (await house.put(held, token)).json()
+    again = (await house.put(taken, token)).json()
+    await house.settle()
+    await house.put(observation("o1"))
+    await house.settle()
+
+    assert [int(each["meta"]["versionId"]) - int(held["meta"]["versionId"]) for each in (taken, again)] == [1, 1]
+    assert receiver.ids() == ["o1"]
+
+
+async def test_storing_it_again_begins_the_hours_of_a_signed_token_anew(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    caller = Caller("app", (Grant("system", "*", EVERYTHING),), origin="issuer:https://sign-in.example")
+    document = parse_object(msgspec.json.encode(criteria_subscription("http://127.0.0.1/a")))
+    incoming = check_incoming(document.tree, document.text, "Subscription", site.store.settings)
+
+    async def store() -> Maker:
+        before = set_access(Access(caller))
+        try:
+            written = await site.store.write(lambda session: update(session, incoming, "s1", None))
+        finally:
+            reset_access(before)
+        assert written.stored is not None
+        assert written.stored.version == 1
+        return site.store.read(lambda session: maker_of(session, 1, 1))
+
+    first, second = await store(), await store()
+
+    assert first.written < second.written
+    assert first.grants == second.grants == caller.grants
