@@ -158,6 +158,7 @@ class WriteSession:
             self._rows.cut(None if mark.is_set else mark.lengths)
             self._next_pk, self._settings = mark.next_pk, mark.settings
             self._known.clear()
+            self._is_settled = False
             raise
         finally:
             self._marks.pop()

@@ -5,10 +5,12 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulseweir.fhir_store.indexing import index_resource
+from pulseweir.fhir_store.json_text import decode_object, split_members
 from pulseweir.fhir_store.outcomes import Refusal
 from pulseweir.fhir_store.validation import check_resource, resource_issues
 
@@ -91,9 +93,7 @@ def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(value, (*path, step))
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.data())
-def test_a_mutated_resource_is_judged(data: st.DataObject) -> None:
+def mutated(data: st.DataObject) -> Json:
     tree = copy.deepcopy(data.draw(st.sampled_from(RESOURCES)))
     for _ in range(data.draw(st.integers(1, 3))):
         path = data.draw(st.sampled_from(sorted(set(places(tree)) - {("resourceType",)}, key=str)))
@@ -101,9 +101,35 @@ def test_a_mutated_resource_is_judged(data: st.DataObject) -> None:
         for step in path[:-1]:
             node = node[step]
         node[path[-1]] = data.draw(values)
+    return tree
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_a_mutated_resource_is_judged(data: st.DataObject) -> None:
+    tree = mutated(data)
 
     issues = [*resource_issues(tree), *resource_issues(tree, level="strict")]
     assert all(issue.expression for issue in issues)
     for judge in (check_resource, lambda each: index_resource(each["resourceType"], each)):
         with contextlib.suppress(Refusal):
             judge(tree)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_what_is_remembered_of_texts_changes_no_judgement(data: st.DataObject) -> None:
+    text = msgspec.json.encode(mutated(data))
+    tree = decode_object(text)
+    texts = [*map(bytes, split_members(text).values())]
+
+    for _ in range(2):
+        assert resource_issues(tree, texts=texts) == resource_issues(tree)
+        assert _indexed(tree, texts) == _indexed(tree, [])
+
+
+def _indexed(tree: Json, texts: list[bytes]) -> object:
+    try:
+        return index_resource(tree["resourceType"], tree, texts)
+    except Refusal as refusal:
+        return refusal.status
