@@ -19,6 +19,8 @@ from pulseweir.fhir_store.definitions.tables import (
 )
 
 RESOURCE_TYPES = served_types()
+_ITSELF = "{def}"
+"""What R4 writes where a resource is in its own compartment."""
 _EVERY = ("_tag", "_profile", "_security", "_source")
 
 
@@ -71,7 +73,8 @@ def parameters_of(resource_type: str) -> dict[str, Parameter]:
 
 def compartment_parameters(compartment: str, resource_type: str) -> tuple[str, ...]:
     """Names of the parameters that bind a type to a compartment; a resource is in it when any of them matches."""
-    return compartments().get(compartment, {}).get(resource_type, ())
+    named = compartments().get(compartment, {}).get(resource_type, ())
+    return tuple(name for name in named if name != _ITSELF)
 
 
 Place = tuple[tuple[str, ...], str, bool]

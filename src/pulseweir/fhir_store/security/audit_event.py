@@ -30,6 +30,7 @@ SOURCE = {"system": DICOM, "code": "110153", "display": "Source Role ID"}
 DESTINATION = {"system": DICOM, "code": "110152", "display": "Destination Role ID"}
 _ACTIONS = {"create": "C", "read": "R", "vread": "R", "history-instance": "R", "update": "U", "patch": "U"}
 _ACTIONS |= {"delete": "D"}
+_INTERACTIONS = {"GET": "read", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _USER_ROLES = {"C": "AUT", "U": "AUT", "D": "CST"}
 _PROFILES = {"C": "Create", "R": "Read", "U": "Update", "D": "Delete", "E": "Query"}
 _PRIVATE = frozenset({"email", "phone", "telecom", "address", "birthdate", "death-date"})
@@ -94,7 +95,7 @@ def interaction_of(asked: "Asked", access: "Access") -> str:
         return "search-type"
     if method == "PUT" and [kind for kind, _ in access.written] == ["create"]:
         return "create"
-    return {"GET": "read", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[method]
+    return _INTERACTIONS.get(method, "operation")
 
 
 def _patients(access: "Access") -> list[str]:
