@@ -14,8 +14,8 @@ BIRTHS = ("1944-05-01", "1950-01-01", "1963-12-31", "1964-01-01", "1990-07-20")
 """Of the patients p0 to p4."""
 
 
-def ward() -> list[dict[str, Any]]:
-    """Two practitioners of one hospital, five patients, a Group of two of them, and twelve heart rates of p0."""
+def people() -> list[dict[str, Any]]:
+    """A hospital, two practitioners, five patients."""
     practitioners: list[dict[str, Any]] = [
         {"resourceType": "Practitioner", "id": "john-smith", "name": [{"family": "Smith", "given": ["John"]}]},
         {
@@ -41,6 +41,11 @@ def ward() -> list[dict[str, Any]]:
         }
         for number, name in enumerate(names)
     ]
+    return [hospital, *practitioners, *patients]
+
+
+def records() -> list[dict[str, Any]]:
+    """A Group of one practitioner, twelve heart rates of p0, two conditions."""
     group = {
         "resourceType": "Group",
         "id": "pair",
@@ -75,7 +80,7 @@ def ward() -> list[dict[str, Any]]:
         },
         {"resourceType": "Condition", "id": "cough", "subject": {"reference": "Patient/p1"}, "code": {"text": "Cough"}},
     ]
-    return [hospital, *practitioners, *patients, group, *rates, *conditions]
+    return [group, *rates, *conditions]
 
 
 @pytest.fixture
@@ -84,7 +89,7 @@ async def client(base_url: str) -> AsyncFHIRClient:
     if not await client.resources("Patient").count():
         entries = [
             {"resource": each, "request": {"method": "PUT", "url": f"{each['resourceType']}/{each['id']}"}}
-            for each in ward()
+            for each in [*people(), *records()]
         ]
         await client.execute("", data={"resourceType": "Bundle", "type": "transaction", "entry": entries})
     return client

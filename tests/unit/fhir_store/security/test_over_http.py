@@ -1,14 +1,9 @@
 """The store as its own process: tokens from the command line, mutual TLS, limits, and the house beside them."""
 
-import os
-import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import httpx
@@ -18,39 +13,14 @@ from typer.testing import CliRunner, Result
 from certificates import Authority, Pair
 from fhir_site import flag, found, observation, patient
 from pulseweir.cli import app
-from pulseweir.run_files import read_ready
+from pulseweir.local_house import free_ports
 from pulseweir.settings import load_settings
 from pulseweir.systems import open_fhir
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from served_store import running
 
 
 def pulseweir(data_dir: Path, *arguments: str) -> Result:
     return CliRunner().invoke(app, [*arguments, "--data-dir", str(data_dir)])
-
-
-@contextmanager
-def running(data_dir: Path, **settings: str) -> Iterator[dict[str, Any]]:
-    """`pulseweir run fhir` until it says that it is ready."""
-    environment = os.environ | {f"PULSEWEIR_FHIR_STORE__{name}": value for name, value in settings.items()}
-    command = [sys.executable, "-m", "pulseweir", "run", "fhir"]
-    command += ["--data-dir", str(data_dir), "--port", str(free_port())]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = monotonic() + 50
-        while (facts := read_ready(data_dir, "fhir")) is None or facts["process"] != process.pid:
-            assert process.poll() is None, process.stderr.read() if process.stderr else ""
-            assert monotonic() < deadline
-            sleep(0.05)
-        yield facts
-    finally:
-        process.terminate()
-        _, errors = process.communicate(timeout=20)
-        assert "Traceback" not in errors, errors
 
 
 def client(url: str, token: str = "", **members: Any) -> httpx.Client:
@@ -110,7 +80,7 @@ def test_mutual_tls_lets_in_the_known_certificates_of_the_authority(tmp_path: Pa
     token = pulseweir(data_dir, *add, "app", "--scope", "system/Flag.rs").stdout.strip()
     settings = {
         "SECURITY__ADDRESS": "127.0.0.1",
-        "SECURITY__PORT": str(free_port()),
+        "SECURITY__PORT": str(free_ports(1)[0]),
         "SECURITY__CERTIFICATE_FILE": str(server.certificate),
         "SECURITY__PRIVATE_KEY_FILE": str(server.private_key),
         "SECURITY__CLIENT_AUTHORITY_FILE": str(ours.certificate),
