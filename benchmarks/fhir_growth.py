@@ -22,14 +22,15 @@ from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import FILE_NAME, FhirStore
 
 SMALL = 10_000
+STORE = "fhir"
 _BUNDLE = 5_000
 _TURNS = 5
 
 
 async def fill(directory: Path, resources: int) -> None:
-    """Bring a store up to so many Observations."""
+    """Bring the store of a data directory up to so many Observations."""
     settings = FhirStoreSettings()
-    store = FhirStore.open(directory, Clock(), settings)
+    store = FhirStore.open(directory / STORE, Clock(), settings)
     try:
         held = store.read(lambda session: session.connection.execute("SELECT count(*) FROM observation").get)
         await _send(store, bundle(referred()), settings)
@@ -73,7 +74,9 @@ def run(directory: Path, resources: int) -> dict[str, Any]:
         "small_p99_milliseconds": small_p99,
         "p99_milliseconds": large_p99,
         "ratio": round(large_p99 / small_p99, 2),
-        "disk_bytes_per_resource": round(sum(each.stat().st_size for each in large.glob(f"{FILE_NAME}*")) / resources),
+        "disk_bytes_per_resource": round(
+            sum(each.stat().st_size for each in (large / STORE).glob(f"{FILE_NAME}*")) / resources
+        ),
     }
 
 

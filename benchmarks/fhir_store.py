@@ -1,6 +1,7 @@
 """The embedded FHIR store over HTTP: bundles, single creates, reads, the sorted chart search.
 
-Server (one process, FULL durability, structure validation) and load share the machine. Rows follow
+Server (`pulseweir run fhir` as installed: one process, FULL durability, structure validation) and load share the
+machine. Rows follow
 ``{"name", "per_second", "ratio", "against", "p50_milliseconds", "p99_milliseconds"}``; `per_second` counts resources
 for `bundle`, else requests, and the percentiles are those of one request as the client sees it. With
 `against` the same load drives another R4 server too, load by load in turn; its rows are named ``peer.bundle`` and so
@@ -11,16 +12,17 @@ Observations refer to) is written before anything is measured, and both are warm
 import argparse
 import asyncio
 import json
-import multiprocessing
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import quantiles
-from time import perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
+from urllib.request import urlopen
 
 import msgspec
 
@@ -30,6 +32,7 @@ PATIENTS = 50
 CODES = ("8867-4", "9279-1", "59408-5", "8310-5")
 UNITS = ("/min", "/min", "%", "Cel")
 _WARM_UP_SHARE = 0.1
+_START_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,22 +193,6 @@ async def drive(base_url: str, requests: list[Request], connections: int) -> Dri
     return Driven(seconds, latencies)
 
 
-def serve(directory: str, port: Any) -> None:
-    """The server process: tells its port and runs until it is terminated."""
-    import uvloop
-
-    from pulseweir.clock import Clock
-    from pulseweir.fhir_store.server import make_server
-    from pulseweir.fhir_store.storage import FhirStore
-    from pulseweir.listening import listen
-
-    store = FhirStore.open(Path(directory), Clock())
-    listener = listen()
-    port.send(listener.getsockname()[1])
-    uvloop.run(make_server(store).serve(sockets=[listener]))
-    store.close()
-
-
 def loads(first: int, scale: float) -> Iterator[Load]:
     """The loads, over Observations from number `first` on."""
     bundles = max(4, round(80 * scale))
@@ -263,22 +250,31 @@ T = TypeVar("T")
 
 
 def with_server(directory: str, work: Callable[[str], Coroutine[Any, Any, T]]) -> T:
-    """Run a load, a function of the base URL, against a server process on a directory."""
+    """Run a load, a function of the base URL, against `pulseweir run fhir` on a data directory."""
     import uvloop
 
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=serve, args=(directory, sender))
-    process.start()
+    from pulseweir.listening import listen
+
+    with listen() as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "pulseweir", "run", "fhir", "--port", str(port), "--data-dir", directory]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: S603 - our own command
     try:
-        if not receiver.poll(30):
-            raise RuntimeError("The FHIR server did not start.")
-        port = int(receiver.recv())
+        _await_ready(server, port)
         outcome: T = uvloop.run(work(f"http://127.0.0.1:{port}/fhir"))
         return outcome
     finally:
-        process.terminate()
-        process.join(60)
+        server.terminate()
+        server.wait(60)
+
+
+def _await_ready(server: "subprocess.Popen[bytes]", port: int) -> None:
+    ends = monotonic() + _START_SECONDS
+    while server.poll() is None and monotonic() < ends:
+        with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+            return
+        sleep(0.05)
+    raise RuntimeError("The FHIR server did not start.")
 
 
 def run(scale: float = 1.0, against: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
