@@ -31,8 +31,9 @@ def store(tmp_path: Path) -> Iterator[FhirStore]:
     store.close()
 
 
-def put(name: str) -> Work:
-    return lambda session: session.insert("Observation", name, OBSERVATION, (b"", b'"status":"final"'))
+def put(name: str, subject: str = "Patient/new") -> Work:
+    tree = OBSERVATION | {"subject": {"reference": subject}}
+    return lambda session: session.insert("Observation", name, tree, (b"", b'"status":"final"'))
 
 
 def together(store: FhirStore, *units: Work) -> list[Any]:
@@ -57,11 +58,13 @@ def is_there(store: FhirStore, name: str) -> bool:
 
 
 def fails_late(session: WriteSession) -> None:
-    """Writes, looks at what it wrote, writes again, and fails."""
+    """Writes, looks at what it wrote, twice, and fails."""
+    count = "SELECT count(*) FROM resource WHERE id LIKE 'undone-%'"
     put("undone-1")(session)
-    assert session.connection.execute("SELECT count(*) FROM resource WHERE id = 'undone-1'").get == 1
-    put("undone-2")(session)
+    assert session.connection.execute(count).get == 1
+    put("undone-2", "Patient/late")(session)
     session.set_setting("mark", "undone")
+    assert session.connection.execute(count).get == 2
     raise Refusal(412, "conflict", "No.")
 
 
@@ -85,9 +88,9 @@ def test_a_unit_that_fails_takes_nothing_of_its_commit_with_it(store: FhirStore,
 
 
 def test_names_interned_by_a_unit_that_fails_are_found_anew(store: FhirStore) -> None:
-    together(store, fails_late, put("a"), fails_early, put("b"))
+    together(store, fails_late, put("a", "Patient/late"), fails_early, put("b", "Patient/late"))
 
-    number = rows(store, "SELECT id FROM term WHERE text = 'Patient/new'")
+    number = rows(store, "SELECT id FROM term WHERE text = 'Patient/late'")
     assert rows(store, "SELECT DISTINCT subject FROM observation") == number
 
 
