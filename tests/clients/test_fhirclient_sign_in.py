@@ -121,7 +121,7 @@ async def test_a_system_signs_in_with_its_assertion(tmp_path: Path) -> None:
                 Patient.read("p1", smart.server)
             await store.site.settle()
             events = list(AuditEvent.where({"_count": "1"}).perform_resources_iter(smart.server))
-            seen = [each.what.reference for event in events for each in event.entity if each.what]
+            seen = [each.what.reference for event in events for each in event.entity or [] if each.what]
             assert any(reference.startswith("Observation/o1") for reference in seen)
     assert len(server.given) == 1
 
