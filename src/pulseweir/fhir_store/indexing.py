@@ -40,6 +40,9 @@ OBSERVATION_COLUMNS = {
 }
 """Parameters of Observation that have a column of their own, with its name (of a range: its lower end)."""
 
+STATUS_KEY, USUAL_STATUS = "Observation.status", "final"
+"""Nearly all Observations are final, so that an index of their column would not help; the others have rows."""
+
 REFERENCE_COLUMNS = ("subject", "device", "encounter")
 """Those of them that are references; the members of an Observation have the same names."""
 
@@ -134,6 +137,8 @@ def _index(resource_type: str, tree: Json, texts: Iterable[bytes]) -> IndexRows:
         _index_truth(rows, parameter, tree)
     if resource_type == "Observation":
         rows.observation = _observation_columns(tree, columns)
+        if rows.observation.status not in {None, USUAL_STATUS}:
+            rows.texts.add((STATUS_KEY, str(rows.observation.status), ""))
         if "component" in tree:
             rows.components = tuple(_component_columns(each) for each in tree["component"] if isinstance(each, dict))
     elif resource_type == "Group":

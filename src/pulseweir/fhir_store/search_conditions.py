@@ -9,7 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pulseweir.fhir_store.dates import NO_DATE
-from pulseweir.fhir_store.indexing import COMPONENT_COLUMNS, OBSERVATION_COLUMNS, REFERENCE_COLUMNS
+from pulseweir.fhir_store.indexing import (
+    COMPONENT_COLUMNS,
+    OBSERVATION_COLUMNS,
+    REFERENCE_COLUMNS,
+    STATUS_KEY,
+    USUAL_STATUS,
+)
 from pulseweir.fhir_store.outcomes import Refusal
 from pulseweir.fhir_store.parameters import Parameter, compartment_parameters, parameters_of
 from pulseweir.fhir_store.search_pieces import ALWAYS, NEVER, Piece, all_of, any_of, marks, none_of
@@ -226,6 +232,10 @@ class Rows:
             numbers = self._interned(criterion, text, column)
         if not numbers:
             return NEVER
+        if column == "status" and self._codes(criterion, text) != [USUAL_STATUS]:
+            values = (self.values.session.terms.find(STATUS_KEY), *self._codes(criterion, text))
+            rows = "SELECT pk FROM text_index WHERE parameter = ? AND value = ?"
+            return Piece(f"{name}.pk IN ({rows})", values)
         held = f"{name}.{column}"
         return Piece(f"{held} = ?" if len(numbers) == 1 else f"{held} IN ({marks(numbers)})", tuple(numbers))
 

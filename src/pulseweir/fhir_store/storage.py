@@ -31,7 +31,7 @@ from pulseweir.sqlite import connect, immediate, migrate
 T = TypeVar("T")
 FILE_NAME = "fhir.sqlite"
 _log = structlog.get_logger()
-INDEX_LAYOUT = 4
+INDEX_LAYOUT = 5
 """Counts up when the same parameters are indexed in another way."""
 _REINDEX_RESOURCES = 5_000
 _GATHER_SECONDS = 0.02
