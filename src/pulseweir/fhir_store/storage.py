@@ -5,7 +5,7 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
@@ -69,7 +69,8 @@ class FhirStore:
     A write that returned survives a power cut. Units that wait together share one commit; each is all or nothing.
 
     Attributes:
-        after_commit: Called by the writer thread after every commit; it must neither wait nor fail.
+        after_commit: Called by the writer thread after every commit with the types that changed; it must neither wait
+            nor fail.
     """
 
     def __init__(self, path: Path, clock: Clock, settings: FhirStoreSettings) -> None:
@@ -89,7 +90,7 @@ class FhirStore:
         self._changes = ChangeCount(path.parent / COUNT_FILE_NAME, real_microseconds())
         self._thread = threading.Thread(target=self._write_forever, name="fhir-writer", daemon=True)
         self._closed = False
-        self.after_commit: Callable[[], None] | None = None
+        self.after_commit: Callable[[Set[str]], None] | None = None
         self._thread.start()
 
     @classmethod
@@ -251,7 +252,7 @@ class FhirStore:
             failure = RetryLater(f"The FHIR store could not commit ({type(error).__name__}); check the disk.")
             results = [(unit, None, failure) for unit in units]
         if self.after_commit is not None:
-            self.after_commit()
+            self.after_commit(session.changed_types)
         _answer(results)
 
     def _run(self, session: WriteSession, unit: _Unit) -> "_Result":

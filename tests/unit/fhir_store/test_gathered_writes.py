@@ -137,7 +137,7 @@ def test_what_is_looked_up_at_once_is_what_each_would_find(store: FhirStore) -> 
 
 def test_what_nobody_waits_for_is_part_of_the_next_commit(store: FhirStore) -> None:
     seen: list[int] = []
-    store.after_commit = lambda: seen.append(len(rows(store, "SELECT id FROM resource")))
+    store.after_commit = lambda _: seen.append(len(rows(store, "SELECT id FROM resource")))
 
     soon = [store.post_soon(put(name)) for name in ("a", "b", "c")]
     store.post(put("d")).result(10)

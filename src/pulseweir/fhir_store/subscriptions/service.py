@@ -6,7 +6,7 @@ endpoint holds up nobody else. Delivery is at least once, in the order of the ev
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from contextlib import suppress
 
 import httpx
@@ -87,8 +87,9 @@ class SubscriptionService:
         """Serve until cancelled; what was not delivered by then is delivered after the next start."""
         loop = asyncio.get_running_loop()
 
-        def ring() -> None:
-            if not self._wake.is_set():
+        def ring(changed: Set[str]) -> None:
+            # Without a Subscription nothing is noted, and a look would cost every commit.
+            if (self._channels or "Subscription" in changed) and not self._wake.is_set():
                 with suppress(RuntimeError):
                     loop.call_soon_threadsafe(self._wake.set)
 
