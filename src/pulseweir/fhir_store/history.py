@@ -28,6 +28,8 @@ _UNREAD = frozenset({"_format", "_pretty"})
 _PRESENTATION = frozenset({"_count", "_summary", "_elements"})
 _TYPES = tuple(RESOURCE_TYPES)
 
+Origin = tuple[str, str]
+"""HTTP method and status by which a version came."""
 Key = tuple[int, int, int]
 """(updated, row, version) of a version."""
 
@@ -69,11 +71,13 @@ class HistoryPage:
         versions: Newest first.
         total: All versions of the history when its first page was read; None when the caller may not know.
         next_after: Key to go on from, and the total; None on the last page.
+        origins: By which method and with which status each version came, by row and version.
     """
 
     versions: list[Stored]
     total: int | None
     next_after: list[int] | None
+    origins: dict[tuple[int, int], Origin]
 
 
 def read_history(segments: Sequence[str], pairs: Pairs, *, strict: bool, settings: FhirStoreSettings) -> HistoryRequest:
@@ -153,7 +157,8 @@ def find_history(session: ReadSession | WriteSession, request: HistoryRequest) -
         keys.extend(_keys(session, request, where, number))
     keys.sort(key=(lambda key: key[2]) if request.resource_id is not None else None, reverse=True)
     has_more = len(keys) > request.count
-    found = _versions(session, keys[: request.count])
+    origins: dict[tuple[int, int], Origin] = {}
+    found = _versions(session, keys[: request.count], origins)
     shown = [revealed(session, stored) for stored in session.access.show(found)]
     if request.resource_id is not None and found and not shown:
         raise _never(request)
@@ -161,8 +166,8 @@ def find_history(session: ReadSession | WriteSession, request: HistoryRequest) -
     following = [*keys[request.count - 1], total] if has_more else None
     if any(session.access.caller.is_narrowed(name, "r") for name in request.types):
         # How many versions there are that the caller may not see is not for it to know.
-        return HistoryPage(shown, None if has_more or request.after else len(shown), following)
-    return HistoryPage(shown, total, following)
+        return HistoryPage(shown, None if has_more or request.after else len(shown), following, origins)
+    return HistoryPage(shown, total, following, origins)
 
 
 def _of_type(session: ReadSession | WriteSession, resource_type: str) -> tuple[str, int] | None:
@@ -218,22 +223,38 @@ def _count(session: ReadSession | WriteSession, request: HistoryRequest, where: 
     return sum(int(session.connection.execute(statement, bindings).get) for statement in statements)
 
 
-def _versions(session: ReadSession | WriteSession, keys: list[Key]) -> list[Stored]:
+def _versions(
+    session: ReadSession | WriteSession, keys: list[Key], origins: dict[tuple[int, int], Origin]
+) -> list[Stored]:
+    before = "r.posted, (SELECT p.deleted FROM history p WHERE p.pk = r.pk AND p.version = ?3)"
     current = (
-        "SELECT t.text, r.id, r.deleted, r.meta, r.content FROM resource r JOIN term t ON t.id = r.type"
-        " WHERE r.pk = ? AND r.version = ?"
+        f"SELECT t.text, r.id, r.deleted, r.meta, r.content, {before}"  # noqa: S608 - fixed
+        " FROM resource r JOIN term t ON t.id = r.type"
+        " WHERE r.pk = ?1 AND r.version = ?2"
     )
     superseded = (
-        "SELECT t.text, r.id, h.deleted, h.meta, h.content FROM history h JOIN resource r ON r.pk = h.pk"
-        " JOIN term t ON t.id = r.type WHERE h.pk = ? AND h.version = ?"
+        f"SELECT t.text, r.id, h.deleted, h.meta, h.content, {before}"  # noqa: S608 - fixed
+        " FROM history h JOIN resource r ON r.pk = h.pk JOIN term t ON t.id = r.type"
+        " WHERE h.pk = ?1 AND h.version = ?2"
     )
     found = []
     for updated, pk, version in keys:
-        row: Any = session.connection.execute(current, (pk, version)).fetchone()
-        row = row or session.connection.execute(superseded, (pk, version)).fetchone()
-        resource_type, resource_id, deleted, meta, content = row
+        named = pk, version, version - 1
+        row: Any = session.connection.execute(current, named).fetchone()
+        row = row or session.connection.execute(superseded, named).fetchone()
+        resource_type, resource_id, deleted, meta, content, posted, is_again = row
+        origins[pk, version] = _origin(version, deleted=deleted, posted=posted, is_again=is_again)
         found.append(Stored(pk, resource_type, resource_id, version, updated, bool(deleted), meta, content))
     return found
+
+
+def _origin(version: int, *, deleted: bool, posted: bool, is_again: bool | None) -> Origin:
+    """How a version came; `is_again` when the one before it was a deletion."""
+    if deleted:
+        return "DELETE", "204"
+    if version == 1:
+        return "POST" if posted else "PUT", "201"
+    return "PUT", "201" if is_again else "200"
 
 
 def history_bundle(page: HistoryPage, request: HistoryRequest, base_url: str) -> bytes:
@@ -249,7 +270,9 @@ def history_bundle(page: HistoryPage, request: HistoryRequest, base_url: str) ->
         bundle["total"] = page.total
     bundle["link"] = links
     if page.versions:
-        bundle["entry"] = [_entry(stored, base_url, request.shape) for stored in page.versions]
+        bundle["entry"] = [
+            _entry(stored, base_url, request.shape, page.origins[stored.pk, stored.version]) for stored in page.versions
+        ]
     return msgspec.json.encode(bundle)
 
 
@@ -257,13 +280,13 @@ def _link(here: str, pairs: Pairs) -> str:
     return f"{here}?{urlencode(pairs)}" if pairs else here
 
 
-def _entry(stored: Stored, base_url: str, shape: Shape | None) -> Json:
+def _entry(stored: Stored, base_url: str, shape: Shape | None, origin: Origin) -> Json:
     name = f"{stored.resource_type}/{stored.resource_id}"
-    method, status = ("DELETE", "204") if stored.deleted else ("PUT", "201" if stored.version == 1 else "200")
+    method, status = origin
     entry: Json = {"fullUrl": f"{base_url}/{name}"}
     if not stored.deleted:
         text = stored.text()
         entry["resource"] = msgspec.Raw(text if shape is None else shape.apply(text, stored.resource_type))
-    entry["request"] = {"method": method, "url": name}
+    entry["request"] = {"method": method, "url": stored.resource_type if method == "POST" else name}
     entry["response"] = {"status": status, "etag": stored.etag, "lastModified": to_text(stored.updated)}
     return entry

@@ -87,7 +87,7 @@ def create(
     """
     if match is not None:
         return Written(200, match)
-    return Written(201, _insert(session, incoming, new_id or str(uuid.uuid4())))
+    return Written(201, _insert(session, incoming, new_id or str(uuid.uuid4()), posted=True))
 
 
 def update(
@@ -106,7 +106,7 @@ def update(
     check_if_match(current, if_match)
     check_if_none_match(current, if_none_match)
     if current is None:
-        return Written(201, _insert(session, incoming, resource_id))
+        return Written(201, _insert(session, incoming, resource_id, posted=False))
     if if_none_match == "*" and not current.deleted:
         raise Refusal(412, "conflict", "If-None-Match is * and the resource is there already; read it.")
     if current.deleted:
@@ -275,12 +275,14 @@ def read_version(session: ReadSession | WriteSession, resource_type: str, resour
     return revealed(session, found)
 
 
-def _insert(session: WriteSession, incoming: Incoming, resource_id: str) -> Stored:
+def _insert(session: WriteSession, incoming: Incoming, resource_id: str, *, posted: bool) -> Stored:
     if not is_resource_id(resource_id):
         raise Refusal(
             400, "value", "An id is 1 to 64 characters of A-Z a-z 0-9 - and .", f"{incoming.resource_type}.id"
         )
-    return session.insert(incoming.resource_type, resource_id, incoming.tree, incoming.parts, incoming.rows)
+    return session.insert(
+        incoming.resource_type, resource_id, incoming.tree, incoming.parts, incoming.rows, posted=posted
+    )
 
 
 def _not_found(resource_type: str, resource_id: str) -> Refusal:

@@ -9,7 +9,7 @@ from pulseweir.fhir_store.indexing import Coded, IndexRows
 from pulseweir.fhir_store.terms import Terms
 
 _STATEMENTS = (
-    "INSERT INTO resource (pk, type, id, version, updated, meta, content) VALUES (?, ?, ?, 1, ?, ?, ?)",
+    "INSERT INTO resource (pk, type, id, version, updated, meta, content, posted) VALUES (?, ?, ?, 1, ?, ?, ?, ?)",
     "INSERT INTO text_index VALUES (?, ?, ?, ?)",
     "INSERT INTO range_index VALUES (?, ?, ?, ?)",
     "INSERT INTO amount_index VALUES (?, ?, ?, ?, ?)",
@@ -27,6 +27,7 @@ class ResourceRow(NamedTuple):
     updated: int
     meta: bytes
     content: bytes
+    posted: bool
 
 
 class Rows:

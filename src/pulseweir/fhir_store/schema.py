@@ -1,6 +1,7 @@
 """The tables of the store, as migrations; `user_version` counts those applied. Pure.
 
-``resource`` holds the current version of everything, ``history`` every superseded one. Observations have their
+``resource`` holds the current version of everything, and whether its first came by POST; ``history`` holds every
+superseded one. Observations have their
 own narrow table, so that a chart query walks one index, and so have their components. All other search parameters
 live in generic tables: ``text_index`` (tokens, references, strings, URIs), ``range_index`` (dates in microseconds,
 numbers) and ``amount_index`` (quantities in their own unit). Sets of codings and units are interned: ``token_set``
@@ -142,4 +143,5 @@ MIGRATIONS = (
         pk INTEGER NOT NULL, version INTEGER NOT NULL, maker TEXT NOT NULL, PRIMARY KEY (pk, version)
     ) WITHOUT ROWID;
     """,
+    "ALTER TABLE resource ADD COLUMN posted INTEGER NOT NULL DEFAULT 0;",
 )

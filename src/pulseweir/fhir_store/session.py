@@ -217,6 +217,8 @@ class WriteSession:
         tree: Json,
         parts: tuple[bytes, bytes],
         rows: IndexRows | None = None,
+        *,
+        posted: bool = True,
     ) -> Stored:
         """Store the first version of a resource.
 
@@ -226,6 +228,7 @@ class WriteSession:
             tree: The decoded resource.
             parts: Its text, as `split_resource` gives it.
             rows: What it is found by; None to ask the tree.
+            posted: Whether the id is the server's, as a POST has it.
         """
         self.access.check_insert(resource_type, resource_id, tree)
         meta, content = parts
@@ -233,7 +236,7 @@ class WriteSession:
         self.changed_types.add(resource_type)
         pk = self._new_pk()
         number = self.terms.intern(resource_type)
-        self._rows.add(ResourceRow(pk, number, resource_id, self.now_microseconds, meta, content))
+        self._rows.add(ResourceRow(pk, number, resource_id, self.now_microseconds, meta, content, posted))
         self._rows.index(pk, rows)
         self._is_settled = False
         stored = Stored(pk, resource_type, resource_id, 1, self.now_microseconds, False, meta, content)

@@ -177,3 +177,36 @@ async def test_a_huge_count_is_capped(http: httpx.AsyncClient, store: FhirStore)
     rest = await get(http, next_link(page) or "")
     assert len(rest["entry"]) == 100
     assert next_link(rest) is None
+
+
+async def test_each_version_shows_the_method_and_status_it_came_with(http: httpx.AsyncClient, patient: Make) -> None:
+    await http.put("Patient/p1", json=patient())
+    await http.delete("Patient/p1")
+    await http.put("Patient/p1", json=patient())
+    await http.put("Patient/p1", json=patient(active=True))
+    posted = (await http.post("Patient", json=patient(None))).json()["id"]
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [
+            {"resource": patient("p2"), "request": {"method": "PUT", "url": "Patient/p2"}},
+            {"resource": patient(None), "request": {"method": "POST", "url": "Patient"}},
+        ],
+    }
+    await http.post("", json=bundle)
+
+    shown = [
+        (each["request"]["method"], each["request"]["url"], each["response"]["status"])
+        for each in (await get(http, "Patient/_history"))["entry"]
+    ]
+
+    p1 = "Patient/p1"
+    assert sorted(shown[:2]) == [("POST", "Patient", "201"), ("PUT", "Patient/p2", "201")]
+    assert shown[2:] == [
+        ("POST", "Patient", "201"),
+        ("PUT", p1, "200"),
+        ("PUT", p1, "201"),
+        ("DELETE", p1, "204"),
+        ("PUT", p1, "201"),
+    ]
+    assert (await get(http, f"Patient/{posted}/_history"))["entry"][0]["request"]["method"] == "POST"
