@@ -133,7 +133,7 @@ class Limited(httpx.AsyncBaseTransport):
         else:
             del rest["interaction"]
         for described in rest["resource"]:
-            described["updateCreate"] = "client-ids" not in self._lacking
+            described["updateCreate"] = described["updateCreate"] and "client-ids" not in self._lacking
             described["conditionalCreate"] = "if-none-exist" not in self._lacking
             described["versioning"] = "no-version" if "versions" in self._lacking else "versioned-update"
         return httpx.Response(200, json=statement)

@@ -193,9 +193,9 @@ def counted(outcome: Outcome) -> int:
     return sum(outcome.tallies.values()) + len(outcome.quarantined) + len(outcome.parked)
 
 
-async def stored(fhir: FhirClient) -> dict[str, dict[str, Any]]:
-    """All Observations without what the server adds, by id."""
-    found = await fhir.search("Observation", [])
+async def stored(fhir: FhirClient, patient: str | None = None) -> dict[str, dict[str, Any]]:
+    """All Observations, or one patient's, without what the server adds, by id."""
+    found = await fhir.search("Observation", [("patient", patient)] if patient else [])
     assert len({one["id"] for one in found}) == len(found)
     return {one["id"]: {name: part for name, part in one.items() if name != "meta"} for one in found}
 

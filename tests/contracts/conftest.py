@@ -112,7 +112,8 @@ async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 async def _connected(
     url: str, transport: httpx.ASGITransport | None, *, is_outside: bool = False
 ) -> AsyncIterator[Server]:
-    client = FhirClient(url, transport=transport, discovers=is_outside)
+    # HAPI takes seconds to say what it is: asked where that is the question, and not before every test.
+    client = FhirClient(url, transport=transport)
     async with httpx.AsyncClient(transport=transport, timeout=30) as http:
         found = Server(client, http, uuid.uuid4().hex[:12], is_outside)
         await client.update(found.patient())

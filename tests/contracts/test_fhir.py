@@ -10,6 +10,7 @@ import httpx
 import msgspec
 import pytest
 
+from pulseweir.backends.fhir_capabilities import missing
 from pulseweir.errors import FhirConflict, FhirRefused
 
 if TYPE_CHECKING:
@@ -28,10 +29,12 @@ def outcome_of(response: httpx.Response) -> Json:
 
 
 async def test_metadata_says_r4(server: Server) -> None:
-    statement = await server.client.capabilities()
+    found = await server.client.discover()
 
-    assert statement["fhirVersion"] == "4.0.1"
-    assert statement["rest"][0]["mode"] == "server"
+    assert found.fhir_version == "4.0.1"
+    assert found.software
+    assert found.transaction
+    assert list(missing(found)) == []
 
 
 async def test_create_answers_with_location_and_entity_tag(server: Server) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import faulty_fhir as faulty
+from hapi_server import FIRST_TEST_SECONDS
 from limited_fhir import limited_server
 from observed_rows import HOUR, MINUTE, NOON, SITE, Time, counted, rows, stored, versions
 from pulseweir.backends.fhir_client import FhirClient
@@ -69,20 +70,22 @@ FAULTS: dict[str, Callable[[], faulty.Fault]] = {
 }
 
 
-async def write_all(time: Time, stage: ObservationStage, fhir: FhirClient) -> list[dict[str, Any]]:
+async def write_all(
+    time: Time, stage: ObservationStage, fhir: FhirClient, patient: str | None = None
+) -> list[dict[str, Any]]:
     """Every delivery, the end of the day, and a late value; gives what is stored after each part."""
     seen = []
     for table in (*DELIVERIES, *DELIVERIES):
         outcome = await time.deliver(stage, table)
         assert counted(outcome) == table.num_rows
         assert outcome.quarantined == []
-    seen.append(await stored(fhir))
+    seen.append(await stored(fhir, patient))
     await closed(time, stage, NOON + HOUR + 6 * MINUTE)
-    seen.append(await stored(fhir))
+    seen.append(await stored(fhir, patient))
     await time.deliver(stage, LATE)
     await time.deliver(stage, LATE)
     await closed(time, stage, NOON + 24 * HOUR)
-    seen.append(await stored(fhir))
+    seen.append(await stored(fhir, patient))
     return seen
 
 
@@ -137,6 +140,22 @@ async def test_in_the_end_a_server_that_can_less_holds_the_same(
     assert [named_as_here(part) for part in seen] == expected[0]
     if "client-ids" in lacking:
         assert not set(seen[0]) & set(expected[0][0])
+
+
+@pytest.mark.timeout(FIRST_TEST_SECONDS)
+async def test_in_the_end_hapi_holds_the_same(
+    hapi_url: str, expected: tuple[list[dict[str, Any]], dict[str, int]]
+) -> None:
+    time = Time()
+    client = FhirClient(hapi_url, discovers=True)
+    # HAPI holds nothing that refers to what it does not hold.
+    await client.update({"resourceType": "Patient", "id": "patient-1"})
+    await client.update({"resourceType": "Device", "id": "monitor-1"})
+
+    seen = await write_all(time, time.stage(client, bundle_size=5), client, "patient-1")
+
+    await client.close()
+    assert seen == expected[0]
 
 
 def named_as_here(observations: dict[str, Any]) -> dict[str, Any]:

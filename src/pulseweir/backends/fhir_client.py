@@ -85,7 +85,7 @@ class FhirClient:
         self._is_known = not discovers
         self._knowing = asyncio.Lock()
         self._ids: HouseIds | None = None
-        self._writer = EntryWriter(self)
+        self._writer = EntryWriter(self, transactions=None if discovers else True)
 
     async def close(self) -> None:
         """Let go of the connections."""

@@ -18,12 +18,14 @@ from pulseweir.records.identifiers import digest
 Json = dict[str, Any]
 Address = tuple[str, str]
 """Resource type and logical id."""
+Names = Mapping[Address, str | None]
+"""What to write in place of a reference to an address; None for a logical one, as nothing is there yet."""
 
 HOUSE_ID_SYSTEM = f"{PULSEWEIR}/NamingSystem/logical-id"
 """System of the identifier (or tag) whose value is the id that this house would have stored a resource under."""
 
 _TAGGED = frozenset({"AuditEvent", "Provenance"})
-_MADE_HERE = frozenset({"Observation", "RiskAssessment", "Flag", "Task", "Communication"})
+MADE_HERE = frozenset({"Observation", "RiskAssessment", "Flag", "Task", "Communication"})
 """Types that this house refers to by ids of its own only."""
 _LOCAL = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
 _PLACE = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/|$)")
@@ -95,7 +97,7 @@ def read_entry(server_id: str, address: Address) -> Json:
     return {"request": {"method": "GET", "url": f"{address[0]}/{server_id}"}}
 
 
-def update_entry(entry: Json, body: Json, server_id: str, address: Address, renamed: Mapping[Address, str]) -> Json:
+def update_entry(entry: Json, body: Json, server_id: str, address: Address, renamed: Names) -> Json:
     """The PUT of a resource under the server's id."""
     request = entry["request"] | {"url": f"{address[0]}/{server_id}"}
     request.pop("ifNoneMatch", None)
@@ -103,12 +105,12 @@ def update_entry(entry: Json, body: Json, server_id: str, address: Address, rena
     return {"request": request, "resource": _renamed(known_as | {"id": server_id}, renamed)}
 
 
-def with_references(entry: Json, body: Json, renamed: Mapping[Address, str]) -> Json:
+def with_references(entry: Json, body: Json, renamed: Names) -> Json:
     """An entry as it is, but for the names of what it refers to."""
     return entry | {"resource": _renamed(body, renamed)}
 
 
-def create_entry(body: Json, address: Address, renamed: Mapping[Address, str], *, only_once: bool) -> Json:
+def create_entry(body: Json, address: Address, renamed: Names, *, only_once: bool) -> Json:
     """The POST of a resource that is not there; with If-None-Exist where the server heeds it."""
     made = _marked(body, address)
     made.pop("id", None)
@@ -135,7 +137,7 @@ def _marked(body: Json, address: Address) -> Json:
     return body | {"identifier": [*identifiers, {"system": HOUSE_ID_SYSTEM, "value": address[1]}]}
 
 
-def _renamed(node: Any, renamed: Mapping[Address, str]) -> Any:
+def _renamed(node: Any, renamed: Names) -> Any:
     """The same with every local reference as the server knows it."""
     if isinstance(node, list):
         return [_renamed(item, renamed) for item in node]
@@ -146,9 +148,10 @@ def _renamed(node: Any, renamed: Mapping[Address, str]) -> Any:
     if found is None:
         return made
     address = (found[1], found[2])
-    if address in renamed:
-        return made | {"reference": renamed[address]}
-    if address[0] in _MADE_HERE:
-        del made["reference"]
-        return made | {"type": address[0], "identifier": {"system": HOUSE_ID_SYSTEM, "value": address[1]}}
-    return made
+    if address not in renamed:
+        return made
+    known_as = renamed[address]
+    if known_as is not None:
+        return made | {"reference": known_as}
+    del made["reference"]
+    return made | {"type": address[0], "identifier": {"system": HOUSE_ID_SYSTEM, "value": address[1]}}

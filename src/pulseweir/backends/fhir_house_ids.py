@@ -7,7 +7,7 @@ lags behind the writes makes nothing twice.
 """
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -15,7 +15,9 @@ from typing import Any
 from pulseweir.backends.fhir_answers import BundleAnswer, Json
 from pulseweir.backends.fhir_capabilities import Capabilities
 from pulseweir.backends.fhir_foreign import (
+    MADE_HERE,
     Address,
+    Names,
     body_of,
     create_entry,
     house_ids_of,
@@ -36,6 +38,7 @@ _TOGETHER = 25
 _REMEMBERED = 100_000
 _ABSENT_SECONDS = 30.0
 _CREATED, _PRESENT = 201, 412
+_GONE = frozenset({404, 405, 410})
 
 
 class HouseIds:
@@ -79,7 +82,7 @@ class HouseIds:
         referred = {address for item in items for address in references_in(item.body)}
         await self._look_up(referred | {item.target for item in items if item.target})
         await self._mark_new(items)
-        renamed = {each: f"{each[0]}/{self._known[each]}" for each in referred if each in self._known}
+        renamed = self._names_of(referred)
         if together:
             renamed |= {item.target: temporary_name(item.target) for item in items if item.is_new and item.target}
         asked = [item for item in items if not self._is_present(item)]
@@ -94,6 +97,16 @@ class HouseIds:
         for item, answer in zip(late, again, strict=True):
             item.answer = answer
         return [item.answer for item in items]
+
+    def _names_of(self, referred: Iterable[Address]) -> dict[Address, str | None]:
+        """What the server calls what is referred to; None for what it will make under an id of its own."""
+        named: dict[Address, str | None] = {}
+        for address in referred:
+            if address in self._known:
+                named[address] = f"{address[0]}/{self._known[address]}"
+            elif address[0] in MADE_HERE and not self._capabilities.takes_client_ids(address[0]):
+                named[address] = None
+        return named
 
     async def _mark_new(self, items: "Sequence[_Item]") -> None:
         """Tell creations from updates of what really has the id it is named by."""
@@ -117,7 +130,7 @@ class HouseIds:
         """Whether an entry that asks for nothing to be there is answered without the server."""
         return bool(item.target in self._known and item.entry["request"].get("ifNoneMatch"))
 
-    def _translated(self, item: "_Item", renamed: Mapping[Address, str]) -> Json:
+    def _translated(self, item: "_Item", renamed: Names) -> Json:
         target, method = item.target, item.entry["request"]["method"]
         if target is None:
             return item.entry
@@ -137,6 +150,9 @@ class HouseIds:
             FhirUnavailable: The server found the resource already there and does not say where.
         """
         item.answer = answer
+        if answer.status in _GONE and item.target is not None:
+            # Somebody removed it: the next try looks for it again.
+            self._known.pop(item.target, None)
         if not item.is_new or not answer.is_done or item.target is None:
             return
         found = place_of(answer.location) or _place_in(answer.resource)

@@ -162,6 +162,16 @@ async def test_what_is_not_there_yet_is_referred_to_by_what_it_will_be_known_as(
     assert (basis["type"], basis["identifier"]["value"]) == ("Observation", "later")
 
 
+async def test_a_type_that_takes_our_ids_is_referred_to_by_them_also_where_another_does_not(tmp_path: Path) -> None:
+    """The embedded store takes AuditEvents, which never change, under ids of its own."""
+    with limited_server(tmp_path) as (client, whole, _):
+        await client.write_each([put(assessment("r-1", "later"))])
+        risk = await whole.read("RiskAssessment", "r-1")
+
+    assert risk is not None
+    assert risk["basis"] == [{"reference": "Observation/later"}]
+
+
 async def test_another_process_finds_what_this_one_stored(tmp_path: Path) -> None:
     with limited_server(tmp_path, "client-ids", "if-none-exist") as (client, whole, transport):
         first = await client.update(observation("o-1"))
@@ -188,6 +198,18 @@ async def test_two_that_make_the_same_at_once_make_it_once(tmp_path: Path) -> No
     assert [answer.is_done for answer in late] == [True, True]
     assert [answer.status for answer in refused] == [412]
     assert stored == {"amended", "final"}
+
+
+async def test_what_somebody_removed_is_made_again(tmp_path: Path) -> None:
+    with limited_server(tmp_path, "client-ids") as (client, whole, _):
+        made = await client.update(observation("o-1"))
+        await whole.send_entry({"request": {"method": "DELETE", "url": f"Observation/{made['id']}"}})
+        (refused,) = await client.send_bundle([put(observation("o-1"))])
+        (again,) = await client.send_bundle([put(observation("o-1"))])
+        (stored,) = await whole.search("Observation", {})
+
+    assert (refused.is_done, again.status) == (False, 201)
+    assert stored["id"] != made["id"]
 
 
 async def test_a_resource_of_somebody_else_is_updated_where_it_is(tmp_path: Path) -> None:
