@@ -52,11 +52,13 @@ class Written:
         status: HTTP status of the interaction.
         stored: The version that now holds; None when there is none (delete of nothing).
         is_shown: Whether the answer may show it, however it was asked for.
+        is_change: Whether this wrote it; else it was there already.
     """
 
     status: int
     stored: Stored | None
     is_shown: bool = True
+    is_change: bool = True
 
 
 def check_incoming(tree: Json, text: bytes, wanted_type: str | None, settings: FhirStoreSettings) -> Incoming:
@@ -86,7 +88,7 @@ def create(
         new_id: The id, made by chance; None to make it here.
     """
     if match is not None:
-        return Written(200, match)
+        return Written(200, match, is_change=False)
     return Written(201, _insert(session, incoming, new_id or str(uuid.uuid4()), posted=True))
 
 
@@ -115,7 +117,7 @@ def update(
         # What may not be changed is not confirmed either.
         session.access.check_replace(current, incoming.tree)
         if session.stays(current):
-            return Written(200, current)
+            return Written(200, current, is_change=False)
     return Written(200, session.replace(current, incoming.tree, incoming.parts, incoming.rows))
 
 

@@ -31,6 +31,7 @@ from pulseweir.fhir_store.outcomes import Answer, Refusal, done_outcome
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES
 from pulseweir.fhir_store.patching import PATCH_TYPES, Patch, read_patch
 from pulseweir.fhir_store.preconditions import last_modified
+from pulseweir.fhir_store.provenance_header import HEADER, read_provenance, refuse_provenance
 from pulseweir.fhir_store.query import Pairs
 from pulseweir.fhir_store.reading import answer_reading, no_such_path, read_answer
 from pulseweir.fhir_store.references import check_references
@@ -93,6 +94,7 @@ async def _metadata(store: FhirStore, call: Call) -> Answer:
 
 
 async def _bundle(store: FhirStore, call: Call) -> Answer:
+    refuse_provenance(call.headers.get(HEADER))
     document = parse_object(call.body)
     wanted = call.wanted_return if call.preference("return") else None
     bundle = read_bundle(document, base_url=call.base_url, wanted_return=wanted, settings=store.settings)
@@ -205,6 +207,7 @@ def _read_patch(store: FhirStore, call: Call) -> Patch:
 
 
 async def _delete(store: FhirStore, call: Call) -> Answer:
+    refuse_provenance(call.headers.get(HEADER))
     resource_type, resource_id = call.segments
     if_match = call.headers.get("if-match")
     written = await store.write(lambda session: delete(session, resource_type, resource_id, if_match))
@@ -212,6 +215,7 @@ async def _delete(store: FhirStore, call: Call) -> Answer:
 
 
 async def _conditional_delete(store: FhirStore, call: Call) -> Answer:
+    refuse_provenance(call.headers.get(HEADER))
     resource_type, if_match = call.segments[0], call.headers.get("if-match")
     limit = store.settings.conditional_delete_resources
 
@@ -223,11 +227,15 @@ async def _conditional_delete(store: FhirStore, call: Call) -> Answer:
 
 
 async def _write(store: FhirStore, call: Call, work: Callable[[WriteSession], Written]) -> Answer:
+    store_provenance = read_provenance(call.headers.get(HEADER), store.settings)
+
     def checked(session: WriteSession) -> Written:
         written = work(session)
         is_own = written.status == 201 or call.method != "POST"
         if store.settings.validation == "strict" and written.stored is not None and is_own:
             check_references(session, written.stored.tree())
+        if store_provenance is not None:
+            store_provenance(session, written)
         return written
 
     return _written(call, await store.write(checked))

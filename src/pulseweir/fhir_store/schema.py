@@ -1,15 +1,14 @@
 """The tables of the store, as migrations; `user_version` counts those applied. Pure.
 
 ``resource`` holds the current version of everything, and whether its first came by POST; ``history`` holds every
-superseded one. Observations have their
-own narrow table, so that a chart query walks one index, and so have their components. All other search parameters
-live in generic tables: ``text_index`` (tokens, references, strings, URIs), ``range_index`` (dates in microseconds,
-numbers) and ``amount_index`` (quantities in their own unit). Sets of codings and units are interned: ``token_set``
-and ``token_text`` hold the codes and texts of a set, ``unit`` what a unit is. ``setting`` names the definitions
-that the index was made with. ``change`` has the versions of a ``followed_type`` that Subscriptions have not looked at
-yet, ``subscription`` how each of these stands, ``subscription_event`` what it was or will be told,
-``subscription_maker`` who wrote which version of it. Instants are microseconds since 1970 UTC; names are interned in
-``term``.
+superseded one. Observations have their own narrow table, so that a chart query walks one index, and so have their
+components. All other search parameters live in generic tables: ``text_index`` (tokens, references, strings, URIs),
+``range_index`` (dates in microseconds, numbers) and ``amount_index`` (quantities in their own unit). Sets of codings
+and units are interned: ``token_set`` and ``token_text`` hold the codes and texts of a set, ``unit`` what a unit is.
+``setting`` names the definitions that the index was made with. ``change`` has the versions of a ``followed_type``
+that Subscriptions have not looked at yet, ``subscription`` how each of these stands, ``subscription_event`` what it
+was or will be told, ``subscription_maker`` who wrote which version of it. Instants are microseconds since 1970 UTC;
+names are interned in ``term``.
 """
 
 INDEX_TABLES = ("text_index", "range_index", "amount_index", "observation", "observation_component")

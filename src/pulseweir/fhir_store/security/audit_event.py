@@ -93,7 +93,7 @@ def interaction_of(asked: "Asked", access: "Access") -> str:
         return access.bundle_kind or "transaction" if method == "POST" else "search-system"
     if segments[-1] == "_search" or (method == "GET" and len(segments) != 2):
         return "search-type"
-    if method == "PUT" and [kind for kind, _ in access.written] == ["create"]:
+    if method == "PUT" and [kind for kind, _ in access.written[:1]] == ["create"]:
         return "create"
     return _INTERACTIONS.get(method, "operation")
 

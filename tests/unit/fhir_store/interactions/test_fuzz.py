@@ -321,6 +321,15 @@ async def test_every_resource_is_in_its_own_compartment(http: httpx.AsyncClient)
     assert [each["resource"]["id"] for each in found] == ["a"]
 
 
+@pytest.mark.parametrize("text", ["", ",", ",,"])
+async def test_a_list_of_no_types_is_as_none_given(http: httpx.AsyncClient, text: str) -> None:
+    await http.put("Basic/a", json={"resourceType": "Basic", "id": "a", "code": {"text": "x"}})
+
+    assert (await http.get(f"?_type={text}&_id=a")).json()["total"] == 1
+    assert (await http.get(f"?_type={text}&code:not=x")).status_code in {200, 400}
+    assert (await http.get(f"_history?_type={text}")).status_code in {200, 404}
+
+
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "PROPFIND"])
 async def test_an_audited_request_by_a_method_that_fhir_has_not_is_refused_as_any_other(
     tmp_path: Path, store: FhirStore, method: str
