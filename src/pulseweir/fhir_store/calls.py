@@ -53,7 +53,7 @@ class Call:
         """
         handling = self.preference("handling")
         if handling not in {None, "strict", "lenient"}:
-            raise Refusal(400, "invalid", "Prefer: handling must be strict or lenient.")
+            raise Refusal(400, "invalid", "Prefer: handling must be strict or lenient.", "http.Prefer")
         return handling == "strict"
 
     @property

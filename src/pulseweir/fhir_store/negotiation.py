@@ -71,7 +71,8 @@ def presentation(headers: Headers, query: Pairs) -> Presentation:
         kind, *parameters = (piece.strip() for piece in part.split(";"))
         if kind in _WANTED and not any(each in {"q=0", "q=0.0"} or _is_other_release(each) for each in parameters):
             return Presentation(_WANTED[kind], is_pretty)
-    raise Refusal(406, "not-supported", f"This server speaks {FHIR_JSON} of FHIR 4.0 only.")
+    place = "http.Accept" if named is None else "http._format"
+    raise Refusal(406, "not-supported", f"This server speaks {FHIR_JSON} of FHIR 4.0 only.", place)
 
 
 def presented(answer: Answer, look: Presentation) -> Answer:
@@ -93,7 +94,7 @@ def check_content_type(headers: Headers) -> None:
     kind, *parameters = (piece.strip() for piece in headers.get("content-type", "").lower().split(";"))
     is_other = any(_is_other_release(each) or _is_other_charset(each) for each in parameters)
     if kind not in _JSON_TYPES or is_other:
-        raise Refusal(415, "not-supported", f"Send {FHIR_JSON} of FHIR 4.0 in UTF-8.")
+        raise Refusal(415, "not-supported", f"Send {FHIR_JSON} of FHIR 4.0 in UTF-8.", "http.Content-Type")
 
 
 def _is_other_release(parameter: str) -> bool:
@@ -126,7 +127,7 @@ def read_form(headers: Headers, body: bytes) -> list[tuple[str, str]]:
     """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if body and kind != FORM:
-        raise Refusal(415, "not-supported", f"Send the search as {FORM}.")
+        raise Refusal(415, "not-supported", f"Send the search as {FORM}.", "http.Content-Type")
     try:
         return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_FIELD_LIMIT, errors="strict")
     except ValueError:

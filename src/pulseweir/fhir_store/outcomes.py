@@ -1,7 +1,7 @@
 """Refusals and the OperationOutcome that tells the client why. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -58,6 +58,14 @@ class Refusal(RejectRecord):
         self.issues = issues or [Issue(code, text, expression)]
         self.headers = dict(headers or {})
         super().__init__(text, reason=code, expression=expression)
+
+    def located(self, expression: str) -> "Refusal":
+        """The refusal, its issues placed here where they name no place of their own.
+
+        Of a request's parameters and headers R4 writes ``http.`` and the name (OperationOutcome.issue.location).
+        """
+        self.issues = [issue if issue.expression else replace(issue, expression=expression) for issue in self.issues]
+        return self
 
     def outcome(self) -> Json:
         """The OperationOutcome of this refusal."""

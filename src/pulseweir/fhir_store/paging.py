@@ -54,7 +54,7 @@ def decode_page(text: str, digest: str = "") -> list[Any]:
 
 def _foreign() -> Refusal:
     text = "The page token is not one that this server gave for this request; start again without it."
-    return Refusal(400, "invalid", text)
+    return Refusal(400, "invalid", text, f"http.{PAGE_PARAMETER}")
 
 
 def join_sent(rows: Iterable[int]) -> str:

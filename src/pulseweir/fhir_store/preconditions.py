@@ -81,7 +81,7 @@ def _tags(header: str, name: str) -> set[str]:
         if text == "*":
             found.add(text)
         elif match is None:
-            raise Refusal(400, "invalid", f'{name} must be * or entity tags, such as W/"3".')
+            raise Refusal(400, "invalid", f'{name} must be * or entity tags, such as W/"3".', f"http.{name}")
         else:
             found.add(match[1] or match[2])
     return found

@@ -110,20 +110,31 @@ def _read_pairs(request: SearchRequest, pairs: Pairs, settings: FhirStoreSetting
     """Take in every parameter; returns the token of the page asked for, None for the first."""
     page = None
     for name, text in pairs:
-        base = name.partition(":")[0]
-        if not text and base in _CONTROL:
+        if not text and name.partition(":")[0] in _CONTROL:
             continue
-        if base in _REFUSED or (base == "_type" and request.resource_type):
-            raise Refusal(400, "not-supported", f"This server does not support {base}; leave it out.")
-        if name == PAGE_PARAMETER:
-            page = text
-        elif base in _CONTROL:
-            _read_control(request, name, text, settings)
-        elif text and not _read_criterion(request, name, text):
-            _unknown(request, name, strict=strict)
-            continue
+        try:
+            is_known = _read_pair(request, name, text, settings)
+            if not is_known:
+                _unknown(request, name, strict=strict)
+                continue
+        except Refusal as refusal:
+            raise refusal.located(f"http.{_shown(name)}") from None
+        page = text if name == PAGE_PARAMETER else page
         request.applied.append((name, text))
     return page
+
+
+def _read_pair(request: SearchRequest, name: str, text: str, settings: FhirStoreSettings) -> bool:
+    """Take in one parameter; False when it is not known."""
+    base = name.partition(":")[0]
+    if base in _REFUSED or (base == "_type" and request.resource_type):
+        raise Refusal(400, "not-supported", f"This server does not support {base}; leave it out.")
+    if name == PAGE_PARAMETER:
+        return True
+    if base in _CONTROL:
+        _read_control(request, name, text, settings)
+        return True
+    return not text or _read_criterion(request, name, text)
 
 
 def _unknown(request: SearchRequest, name: str, *, strict: bool) -> None:
@@ -139,7 +150,7 @@ def _shown(name: str) -> str:
 
 def _types(pairs: Pairs, compartment: tuple[str, str | None] | None) -> tuple[str, ...]:
     """The types that a search of several is for."""
-    named = [[*filter(None, text.split(","))] for name, text in pairs if name == "_type" and text]
+    named = [[*filter(None, text.split(","))] for name, text in pairs if name == "_type" and text.strip(",")]
     if len(named) > 1:
         raise Refusal(400, "invalid", "_type may be given once; join types by commas.")
     for each in named[0] if named else ():

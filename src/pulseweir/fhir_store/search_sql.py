@@ -9,7 +9,7 @@ from pulseweir.fhir_store.outcomes import Refusal
 from pulseweir.fhir_store.search_conditions import Rows, asks_columns
 from pulseweir.fhir_store.search_order import is_chart_order, sort_key
 from pulseweir.fhir_store.search_pieces import NEVER, Piece, all_of, any_of
-from pulseweir.fhir_store.search_request import Criterion, SearchRequest
+from pulseweir.fhir_store.search_request import Condition, Criterion, Reverse, SearchRequest
 from pulseweir.fhir_store.search_values import Values
 from pulseweir.fhir_store.session import WriteSession
 from pulseweir.fhir_store.storage import ReadSession
@@ -113,7 +113,7 @@ def _part(request: SearchRequest, values: Values) -> Piece:
 
 
 def _conditions(request: SearchRequest, rows: Rows) -> list[Piece]:
-    found = [rows.meets(condition) for condition in request.criteria]
+    found = [_met(rows, condition) for condition in request.criteria]
     for each in request.unless_missing:
         absent = Criterion(each.parameter, "missing", ("true",))
         found.append(any_of([rows.meets(absent), rows.meets(each)]))
@@ -123,6 +123,14 @@ def _conditions(request: SearchRequest, rows: Rows) -> list[Piece]:
         ways = [all_of(rows.meets(each) for each in way) for way in request.within]
         found.append(any_of(ways) if ways else NEVER)
     return found
+
+
+def _met(rows: Rows, condition: Condition) -> Piece:
+    try:
+        return rows.meets(condition)
+    except Refusal as refusal:
+        name = "_has" if isinstance(condition, Reverse) else condition.parameter.name
+        raise refusal.located(f"http.{name}") from None
 
 
 def _order(request: SearchRequest, rows: Rows) -> tuple[list[str], list[bool]]:

@@ -167,7 +167,15 @@ async def test_values_that_make_no_sense_are_refused(http: httpx.AsyncClient, qu
     response = await http.get(query)
 
     assert response.status_code == 400
-    assert response.json()["resourceType"] == "OperationOutcome"
+    (issue,) = response.json()["issue"]
+    assert issue["expression"] == ["http." + query.partition("?")[2].partition("=")[0]]
+
+
+async def test_a_header_at_fault_is_named(http: httpx.AsyncClient) -> None:
+    for name, value in (("Accept", "text/turtle"), ("Prefer", "handling=perhaps"), ("If-None-Match", '"a" b')):
+        response = await http.get("Patient/p1", headers={name: value})
+
+        assert response.json()["issue"][0]["expression"] == [f"http.{name}"], name
 
 
 def test_a_number_too_large_for_its_half_equals_itself() -> None:
