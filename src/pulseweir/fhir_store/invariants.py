@@ -1,13 +1,15 @@
 """The invariants of R4 that the store holds resources to. Pure.
 
 Rules about which elements stand together are tables; rules about values are functions. Left out are the rules that
-only warn, and ctm-1, which needs other resources. Source: the constraints of http://hl7.org/fhir/R4.
+only warn, and those of types that are not served. Source: the constraints of http://hl7.org/fhir/R4.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
+from pulseweir.fhir_store.contained import contained_faults
 from pulseweir.fhir_store.dates import date_range
 from pulseweir.fhir_store.definitions.tables import known_types
 from pulseweir.fhir_store.outcomes import Json
@@ -15,6 +17,7 @@ from pulseweir.fhir_store.primitives import Fault
 
 ValueRule = Callable[[Json], Iterator[Fault]]
 UCUM = "http://unitsofmeasure.org"
+_NAMED_TYPE = re.compile(r"(?:^|/)([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?$")
 _QUANTITIES = ("Quantity", "SimpleQuantity", "Age", "Count", "Distance", "Duration")
 
 
@@ -53,6 +56,8 @@ _NEEDS = (
     _Needs("att-1", "Attachment", "data", ("contentType",), "data needs a content type"),
     _Needs("rat-1", "Ratio", "numerator", ("denominator",), "a numerator needs a denominator"),
     _Needs("rat-1", "Ratio", "denominator", ("numerator",), "a denominator needs a numerator"),
+    _Needs("trd-2", "TriggerDefinition", "condition", ("data",), "a condition needs data"),
+    _Needs("tim-9", "Timing.repeat", "offset", ("when",), "an offset needs a when"),
     _Needs("tim-1", "Timing.repeat", "duration", ("durationUnit",), "a duration needs its unit"),
     _Needs("tim-2", "Timing.repeat", "period", ("periodUnit",), "a period needs its unit"),
     _Needs("tim-6", "Timing.repeat", "periodMax", ("period",), "periodMax needs a period"),
@@ -75,6 +80,10 @@ _ONE_OF = (
         "a contact's details or organization",
     ),
     _OneOf("ppc-1", "Consent", ("policy", "policyRule"), "a policy or a policy rule"),
+    *(
+        _OneOf(key, f"DataRequirement.{part}", ("path", "searchParam"), "a path or a searchParam", exactly=True)
+        for key, part in (("drq-1", "codeFilter"), ("drq-2", "dateFilter"))
+    ),
     _OneOf("exp-1", "Expression", ("expression", "reference"), "an expression or a reference"),
     _OneOf("bdl-5", "Bundle.entry", ("resource", "request", "response"), "a resource, a request or a response"),
 )
@@ -83,6 +92,7 @@ _APART = (
     _Apart("sev-1", "AuditEvent.entity", ("query", "name"), "either a name or a query"),
     _Apart("cpl-3", "CarePlan.activity", ("detail", "reference"), "either a reference or a detail"),
     _Apart("tim-10", "Timing.repeat", ("when", "timeOfDay"), "either a time of day or a when"),
+    _Apart("trd-1", "TriggerDefinition", ("timing", "data"), "either a timing or data"),
     _Apart("sqty-1", "SimpleQuantity", ("comparator", "comparator"), "a simple quantity has no comparator"),
 )
 
@@ -106,7 +116,7 @@ def presence_faults(owner: str, present: set[str]) -> Iterator[Fault]:
 def value_rules(owner: str) -> tuple[tuple[frozenset[str], ValueRule], ...]:
     """(elements that must be there for it to apply, rule) of a type; rules see only objects that are else right."""
     own = tuple((frozenset(needs), rule) for each, needs, rule in _RULES if each == owner)
-    general = ((frozenset({"contained"}), _contained),) if owner in known_types() else ()
+    general = ((frozenset({"contained"}), contained_faults),) if owner in known_types() else ()
     return own + general
 
 
@@ -135,6 +145,54 @@ def _range(node: Json) -> Iterator[Fault]:
 def _duration(node: Json) -> Iterator[Fault]:
     if node["system"] != UCUM:
         yield _broken("drt-1", ("system",), "the unit of a duration is a UCUM unit")
+
+
+def _measured(key: str) -> ValueRule:
+    """What holds of every Age, Count and Distance."""
+
+    def rule(node: Json) -> Iterator[Fault]:
+        if "value" in node and "code" not in node:
+            yield _broken(key, ("code",), "a value needs a coded unit")
+        if node.get("system", UCUM) != UCUM:
+            yield _broken(key, ("system",), "the unit is a UCUM unit")
+
+    return rule
+
+
+def _age(node: Json) -> Iterator[Fault]:
+    if node["value"] <= 0:
+        yield _broken("age-1", ("value",), "an age is positive")
+
+
+def _count(node: Json) -> Iterator[Fault]:
+    if node.get("code", "1") != "1":
+        yield _broken("cnt-3", ("code",), "the unit of a count is 1")
+    if "value" in node and node["value"] % 1:
+        yield _broken("cnt-3", ("value",), "a count is a whole number")
+
+
+def _offset(node: Json) -> Iterator[Fault]:
+    if not {"C", "CM", "CD", "CV"}.isdisjoint(node["when"]):
+        yield _broken("tim-9", ("when",), "an offset needs another when than a meal itself")
+
+
+def _trigger(node: Json) -> Iterator[Fault]:
+    kind = node["type"]
+    needed = {"named-event": "name", "periodic": "timing"}.get(kind, "data" if kind.startswith("data-") else "type")
+    if not any(name.startswith(needed) for name in node):
+        yield _broken("trd-3", (needed,), "its type asks for it")
+
+
+def _care_team(node: Json) -> Iterator[Fault]:
+    inside = {f"#{inner.get('id')}": inner.get("resourceType") for inner in node.get("contained", ())}
+    for place, participant in enumerate(node["participant"]):
+        member = participant.get("member", {})
+        text = member.get("reference", "")
+        match = _NAMED_TYPE.search(text)
+        kind = inside.get(text) or (match[1] if match else member.get("type", "Practitioner"))
+        if "onBehalfOf" in participant and kind in known_types() and kind != "Practitioner":
+            path = ("participant", place, "onBehalfOf")
+            yield _broken("ctm-1", path, "only a Practitioner is there on behalf of somebody")
 
 
 def _not_negative(node: Json) -> Iterator[Fault]:
@@ -247,39 +305,19 @@ def _document(node: Json) -> Iterator[Fault]:
         yield _broken("bdl-11", ("entry",), "a document starts with a Composition")
 
 
-def _contained(node: Json) -> Iterator[Fault]:
-    referred = set(_local_references(node))
-    for place, inner in enumerate(node["contained"]):
-        path = ("contained", place)
-        if "contained" in inner:
-            yield _broken("dom-2", (*path, "contained"), "a contained resource contains no other")
-        meta = inner.get("meta", {})
-        if "versionId" in meta or "lastUpdated" in meta:
-            yield _broken("dom-4", (*path, "meta"), "a contained resource has no version")
-        if "security" in meta:
-            yield _broken("dom-5", (*path, "meta", "security"), "a contained resource has no security label")
-        if f"#{inner.get('id')}" not in referred and "#" not in set(_local_references(inner)):
-            yield _broken("dom-3", path, "a contained resource is referred to from its container")
-
-
-def _local_references(node: Any) -> Iterator[str]:
-    """References within the resource: every text that starts with #."""
-    if isinstance(node, dict):
-        for name, value in node.items():
-            if name != "div":
-                yield from _local_references(value)
-    elif isinstance(node, list):
-        for item in node:
-            yield from _local_references(item)
-    elif isinstance(node, str) and node.startswith("#"):
-        yield node
-
-
 _RULES: tuple[tuple[str, tuple[str, ...], ValueRule], ...] = (
     ("Period", ("start", "end"), _period),
     ("Range", ("low", "high"), _range),
     ("Duration", ("code", "system"), _duration),
+    ("Age", (), _measured("age-1")),
+    ("Age", ("value",), _age),
+    ("Count", (), _measured("cnt-3")),
+    ("Count", (), _count),
+    ("Distance", (), _measured("dis-1")),
     ("Timing.repeat", (), _not_negative),
+    ("Timing.repeat", ("offset", "when"), _offset),
+    ("TriggerDefinition", ("type",), _trigger),
+    ("CareTeam", ("participant",), _care_team),
     ("Observation", ("value", "component", "code"), _observation),
     ("RiskAssessment.prediction", ("probability",), _prediction),
     ("Task", ("authoredOn", "lastModified"), _task),

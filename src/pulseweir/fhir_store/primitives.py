@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from pulseweir.fhir_store.definitions.tables import codes_of, primitive_forms
+from pulseweir.fhir_store.narrative import narrative_fault
 
 Fault = tuple[tuple[str | int, ...], str, str]
 """(steps to the element, issue code, what is wrong with it as the end of a sentence)."""
@@ -22,66 +23,6 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _WORD = re.compile(r"[^\s\x00-\x1f]+", re.ASCII)
 _CODE = re.compile(r"[^\s]+(\s[^\s]+)*", re.ASCII)
-_TAG = re.compile(r"<[^<>]*>")
-_TAG_NAME = re.compile(r"</?([A-Za-z][A-Za-z0-9]*)(?=[\s/>])|<!--")
-_ACTIVE = re.compile(r"[\s\"'/]on[a-z]+\s*=|javascript:", re.IGNORECASE)
-_TAGS = frozenset(
-    [
-        "a",
-        "abbr",
-        "acronym",
-        "b",
-        "big",
-        "blockquote",
-        "br",
-        "caption",
-        "cite",
-        "code",
-        "col",
-        "colgroup",
-        "dd",
-        "dfn",
-        "div",
-        "dl",
-        "dt",
-        "em",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "hr",
-        "i",
-        "img",
-        "ins",
-        "kbd",
-        "li",
-        "ol",
-        "p",
-        "pre",
-        "q",
-        "samp",
-        "small",
-        "span",
-        "strong",
-        "sub",
-        "sup",
-        "table",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "tr",
-        "tt",
-        "ul",
-        "var",
-        "u",
-        "s",
-        "strike",
-    ]
-)
 _CODE_FORMS = {
     "language": re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*"),
     "mime": re.compile(r"[\w.+\-*]+(/[\w.+\-*]+(\s*;[^\x00-\x1f]*)?)?"),
@@ -206,21 +147,8 @@ def _check_narrative(value: Any) -> list[Fault] | None:
     """Basic formatting only, nothing that a browser would run (txt-1), and not empty (txt-2)."""
     if type(value) is not str:
         return _WRONG_TYPE
-    text = value.strip()
-    if not (text.startswith("<div") and text.endswith(("</div>", "/>"))):
-        return [((), "invariant", "must be one XHTML div")]
-    if not all(map(_is_basic_tag, set(_TAG.findall(text)))):
-        return [((), "invariant", "breaks txt-1: only basic formatting is allowed in a narrative")]
-    if "<img" not in text and not _TAG.sub("", text).strip():
-        return [((), "invariant", "breaks txt-2: a narrative must not be empty")]
-    return None
-
-
-def _is_basic_tag(tag: str) -> bool:
-    match = _TAG_NAME.match(tag)
-    if match is None:
-        return False
-    return match[1] is None or (match[1].lower() in _TAGS and not _ACTIVE.search(tag))
+    fault = narrative_fault(value)
+    return [((), "invariant", fault)] if fault else None
 
 
 _CHECKERS: dict[str, Checker] = {

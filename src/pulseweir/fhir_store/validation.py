@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from pulseweir.fhir_store.contained import lost_links, may_link
 from pulseweir.fhir_store.definitions.tables import known_types, served_types
 from pulseweir.fhir_store.outcomes import Issue, Json, Refusal
 from pulseweir.fhir_store.primitives import Fault
@@ -79,6 +80,8 @@ def check_resource(
 def resource_issues(tree: Json, *, level: Level = "structure", texts: Iterable[bytes] = ()) -> list[Issue]:
     """All that is wrong with a resource of any R4 type, at most fifty things; none names a value."""
     faults = check_resource_shape(tree, texts)
+    if not faults and (not texts or any(map(may_link, texts))):
+        faults = [*lost_links(tree)]
     if not faults and tree["resourceType"] == "Observation":
         faults = [*vital_sign_faults(tree, strict=level == "strict")]
     if not faults:
