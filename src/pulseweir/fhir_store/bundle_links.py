@@ -1,7 +1,8 @@
 """Links between the entries of a transaction: temporary names and searches that become ids. Pure but for the searches.
 
 Works on the text of a resource, so that digits stay. Where a link stands does not matter: contained resources,
-extensions and identifiers are reached alike; `Bundle.link` and the narrative stay as they are.
+extensions and identifiers are reached alike, and in the narrative the addresses of links and pictures. `Bundle.link`
+stays as it is.
 Source: http://hl7.org/fhir/R4/http.html#transaction, http://hl7.org/fhir/R4/bundle.html#references.
 """
 
@@ -15,6 +16,8 @@ _NAMED = re.compile(
     rb'"(reference|url|uri|valueUri|valueUrl|valueUuid|valueOid|valueCanonical|instantiatesUri)"'
     rb':"(urn:(?:uuid|oid):[^"\\#]+)(#[^"\\]*)?"'
 )
+_NARRATIVE = re.compile(rb'"div":"(?:[^"\\]|\\.)*"')
+_ADDRESS = re.compile(rb"""(\s(?:href|src)\s*=\s*)(\\"|')(urn:(?:uuid|oid):[^"\\'#]+)(#[^"\\']*)?\2""")
 _REFERENCE = re.compile(rb'"reference":"([^"\\#?]+)"')
 _CONDITIONAL = re.compile(rb'"reference":"([A-Z][A-Za-z]+)\?((?:[^"\\]|\\.)+)"')
 _BASE = re.compile(r"(https?://.+/)[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}")
@@ -40,7 +43,7 @@ class Links:
 
     def may_concern(self, text: bytes) -> bool:
         """Whether a resource may hold something to replace."""
-        return b'"urn:' in text or b"?" in text or self._has_urls
+        return b'"urn:' in text or b"'urn:" in text or b"?" in text or self._has_urls
 
     def replace(self, text: bytes, full_url: str | None, find: Find) -> bytes:
         """The text of a resource with all links to other entries, and all that search, replaced by ids.
@@ -51,6 +54,8 @@ class Links:
             find: Asked about references that search.
         """
         text = _NAMED.sub(self._named, text)
+        if b"href" in text or b"src" in text:
+            text = _NARRATIVE.sub(lambda match: _ADDRESS.sub(self._addressed, match[0]), text)
         if self._has_urls:
             base = _BASE.fullmatch(full_url or "")
             text = _REFERENCE.sub(self._beside(base[1].encode() if base else None), text)
@@ -59,6 +64,10 @@ class Links:
     def _named(self, match: re.Match[bytes]) -> bytes:
         found = self._targets.get(match[2])
         return match[0] if found is None else b'"' + match[1] + b'":"' + found + (match[3] or b"") + b'"'
+
+    def _addressed(self, match: re.Match[bytes]) -> bytes:
+        found = self._targets.get(match[3])
+        return match[0] if found is None else b"".join((match[1], match[2], found, match[4] or b"", match[2]))
 
     def _beside(self, base: bytes | None) -> Callable[[re.Match[bytes]], bytes]:
         def replace(match: re.Match[bytes]) -> bytes:

@@ -174,7 +174,7 @@ class BundleRun:
         if entry.place in self._matches:
             return self._matches[entry.place]
         limit = self._settings.conditional_delete_resources if entry.request.method == "DELETE" else 1
-        return find_some(self._session, resource_type, condition, self._settings, limit)
+        return find_some(self._session, resource_type, condition, self._settings, self._request.base_url, limit)
 
     def _answer(self, entry: Entry) -> bytes:
         method = "GET" if entry.request.method == "HEAD" else entry.request.method
@@ -217,7 +217,9 @@ class BundleRun:
 
     def _found(self, resource_type: str, criteria: Pairs) -> str:
         """`Type/id` of the one resource that a reference searches."""
-        matches = find_matches(self._session, check_type(resource_type), criteria, self._settings)
+        matches = find_matches(
+            self._session, check_type(resource_type), criteria, self._settings, base_url=self._request.base_url
+        )
         if len(matches) != 1:
             text = f"A conditional reference to {resource_type} matches {'several' if matches else 'no'} resources."
             raise Refusal(412, "multiple-matches" if matches else "not-found", text)

@@ -216,24 +216,31 @@ def delete_matches(session: WriteSession, matches: list[Stored], if_match: str |
     return [Written(204, session.delete(match)) for match in matches]
 
 
-def find_one(session: WriteSession, resource_type: str, condition: Pairs, settings: FhirStoreSettings) -> Stored | None:
+def find_one(
+    session: WriteSession, resource_type: str, condition: Pairs, settings: FhirStoreSettings, base_url: str
+) -> Stored | None:
     """The one resource that matches a condition, None when there is none.
 
     Raises:
         Refusal: 412 when several match or there are no criteria, 400 when one is unknown.
     """
-    return next(iter(find_some(session, resource_type, condition, settings)), None)
+    return next(iter(find_some(session, resource_type, condition, settings, base_url)), None)
 
 
 def find_some(
-    session: WriteSession, resource_type: str, condition: Pairs, settings: FhirStoreSettings, limit: int = 1
+    session: WriteSession,
+    resource_type: str,
+    condition: Pairs,
+    settings: FhirStoreSettings,
+    base_url: str,
+    limit: int = 1,
 ) -> list[Stored]:
     """What matches a condition, at most `limit` resources.
 
     Raises:
         Refusal: 412 when more match or there are no criteria, 400 when one is unknown.
     """
-    matches = find_matches(session, resource_type, condition, settings, limit=limit + 1)
+    matches = find_matches(session, resource_type, condition, settings, limit=limit + 1, base_url=base_url)
     if len(matches) > limit:
         text = f"More than {limit} match the condition; make it narrower." if limit > 1 else _SEVERAL
         raise Refusal(412, "multiple-matches", text)

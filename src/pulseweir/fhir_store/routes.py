@@ -140,7 +140,9 @@ async def _create(store: FhirStore, call: Call) -> Answer:
     def work(session: WriteSession) -> Written:
         if condition is None:
             return create(session, incoming)
-        return create(session, incoming, find_one(session, incoming.resource_type, condition, store.settings))
+        return create(
+            session, incoming, find_one(session, incoming.resource_type, condition, store.settings, call.base_url)
+        )
 
     return await _write(store, call, work)
 
@@ -164,7 +166,7 @@ async def _conditional_update(store: FhirStore, call: Call) -> Answer:
     if_match, if_none_match = call.headers.get("if-match"), call.headers.get("if-none-match")
 
     def work(session: WriteSession) -> Written:
-        match = find_one(session, incoming.resource_type, call.criteria, store.settings)
+        match = find_one(session, incoming.resource_type, call.criteria, store.settings, call.base_url)
         return conditional_update(session, incoming, match, if_match=if_match, if_none_match=if_none_match)
 
     return await _write(store, call, work)
@@ -189,7 +191,7 @@ async def _conditional_patch(store: FhirStore, call: Call) -> Answer:
     resource_type, if_match = call.segments[0], call.headers.get("if-match")
 
     def work(session: WriteSession) -> Written:
-        match = find_one(session, resource_type, call.criteria, store.settings)
+        match = find_one(session, resource_type, call.criteria, store.settings, call.base_url)
         if match is None:
             raise nothing_to_patch()
         return patch(session, (resource_type, match.resource_id), change, if_match, store.settings)
@@ -220,7 +222,7 @@ async def _conditional_delete(store: FhirStore, call: Call) -> Answer:
     limit = store.settings.conditional_delete_resources
 
     def work(session: WriteSession) -> list[Written]:
-        matches = find_some(session, resource_type, call.criteria, store.settings, limit)
+        matches = find_some(session, resource_type, call.criteria, store.settings, call.base_url, limit)
         return delete_matches(session, matches, if_match)
 
     return _deleted(call, await store.write(work))

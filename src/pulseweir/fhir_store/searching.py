@@ -90,7 +90,13 @@ def _stored(resource_type: str, row: tuple[Any, ...]) -> Stored:
 
 
 def find_matches(
-    session: WriteSession, resource_type: str, pairs: Pairs, settings: FhirStoreSettings, *, limit: int = 2
+    session: WriteSession,
+    resource_type: str,
+    pairs: Pairs,
+    settings: FhirStoreSettings,
+    *,
+    limit: int = 2,
+    base_url: str = "",
 ) -> list[Stored]:
     """Up to `limit` resources that match the criteria of a conditional interaction.
 
@@ -100,10 +106,13 @@ def find_matches(
     session.access.caller.require(resource_type, "s")
     check_search(session.access.caller, resource_type, pairs)
     check_search_cost(pairs, settings.limits)
-    read = read_search(resource_type, pairs, strict=True, settings=settings)
+    now = session.now_microseconds
+    read = read_search(resource_type, pairs, strict=True, settings=settings, base_url=base_url, now=now)
     if not read.criteria:
         raise Refusal(412, "required", "A conditional request needs search criteria, such as identifier=system|value.")
-    return run_search(session, SearchRequest(resource_type, criteria=read.criteria, count=limit)).matches
+    return run_search(
+        session, SearchRequest(resource_type, base_url=base_url, now=now, criteria=read.criteria, count=limit)
+    ).matches
 
 
 def searchset(page: SearchPage, request: SearchRequest, base_url: str) -> bytes:

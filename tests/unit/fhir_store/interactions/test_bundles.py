@@ -74,7 +74,7 @@ async def test_links_are_replaced_wherever_they_stand(http: httpx.AsyncClient) -
     assert stored["identifier"][0]["assigner"]["reference"].startswith("Organization/")
     assert stored["identifier"][0]["value"] == f"{URN}1"
     assert stored["subject"]["display"] == f'say "reference":"{URN}1"'
-    assert stored["text"]["div"] == narrative
+    assert stored["text"]["div"] == narrative.replace(f'href="{URN}1"', f'href="{patient}"')
 
 
 async def test_entries_may_refer_to_each_other_in_circles(http: httpx.AsyncClient) -> None:
