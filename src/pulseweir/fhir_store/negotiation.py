@@ -3,6 +3,7 @@
 Source: HL7 FHIR R4, http://hl7.org/fhir/R4/http.html#mime-type.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
@@ -27,6 +28,7 @@ _WANTED = {
     "text/json": "text/json",
 }
 _FIELD_LIMIT = 1_000
+_QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,24 @@ def presentation(headers: Headers, query: Pairs) -> Presentation:
         return Presentation(FHIR_JSON, is_pretty) if is_pretty else PLAIN
     # A plus sign in a query is a space once it is decoded.
     wanted = accept or "*/*" if named is None else named.replace("fhir json", "fhir+json")
+    best, best_weight = "", 0.0
     for part in wanted.lower().split(","):
         kind, *parameters = (piece.strip() for piece in part.split(";"))
-        if kind in _WANTED and not any(each in {"q=0", "q=0.0"} or _is_other_release(each) for each in parameters):
-            return Presentation(_WANTED[kind], is_pretty)
+        weight = _weight(parameters)
+        if kind in _WANTED and weight > best_weight and not any(map(_is_other_release, parameters)):
+            best, best_weight = _WANTED[kind], weight
+    if best:
+        return Presentation(best, is_pretty)
     place = "http.Accept" if named is None else "http._format"
     raise Refusal(406, "not-supported", f"This server speaks {FHIR_JSON} of FHIR 4.0 only.", place)
+
+
+def _weight(parameters: list[str]) -> float:
+    """How much a client wants a media type: its q, 0 for never."""
+    for name, _, text in (each.partition("=") for each in parameters):
+        if name.strip() == "q":
+            return float(text) if _QUALITY.fullmatch(text.strip()) else 0.0
+    return 1.0
 
 
 def presented(answer: Answer, look: Presentation) -> Answer:

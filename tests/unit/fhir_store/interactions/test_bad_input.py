@@ -169,6 +169,25 @@ async def test_json_is_answered_as_the_client_calls_it(http: httpx.AsyncClient, 
     assert response.headers["content-type"] == f"{wanted};charset=utf-8"
 
 
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("application/xml;q=0.9, application/json;q=0.8", "application/json"),
+        ("application/fhir+xml, application/json;q=0.2, application/fhir+json;q=0.9", FHIR_JSON),
+        ("application/json; q=0.5, text/json;q=0.6", "text/json"),
+        ("application/fhir+json;q=0.000, */*;q=0.001", FHIR_JSON),
+        ("application/json;q=0.000", None),
+        ("application/json;q=2", None),
+        ("application/json;q=nan", None),
+    ],
+)
+async def test_what_the_client_wants_most_is_answered(http: httpx.AsyncClient, accept: str, kind: str | None) -> None:
+    response = await http.get("metadata", headers={"accept": accept})
+
+    assert response.status_code == (406 if kind is None else 200)
+    assert response.headers["content-type"] == f"{kind or FHIR_JSON};charset=utf-8"
+
+
 @pytest.mark.parametrize("text", ["json", "application/json", "application/fhir+json", "application/fhir%2Bjson"])
 async def test_format_overrules_accept(http: httpx.AsyncClient, text: str) -> None:
     assert (await http.get(f"metadata?_format={text}", headers={"accept": "text/html"})).status_code == 200
