@@ -17,9 +17,10 @@ _NAMED = re.compile(
     rb':"(urn:(?:uuid|oid):[^"\\#]+)(#[^"\\]*)?"'
 )
 _NARRATIVE = re.compile(rb'"div":"(?:[^"\\]|\\.)*"')
-_ADDRESS = re.compile(rb"""(\s(?:href|src)\s*=\s*)(\\"|')(urn:(?:uuid|oid):[^"\\'#]+)(#[^"\\']*)?\2""")
-_REFERENCE = re.compile(rb'"reference":"([^"\\#?]+)"')
-_CONDITIONAL = re.compile(rb'"reference":"([A-Z][A-Za-z]+)\?((?:[^"\\]|\\.)+)"')
+_ADDRESS = re.compile(
+    rb"""(?P<name>[ \t](?:href|src)[ \t]*=[ \t]*)(?P<quote>\\"|')"""
+    rb"""(?P<url>[^"'\\#<>\s]+)(?P<part>#[^"'\\<>\s]*)?(?P=quote)"""
+)
 _BASE = re.compile(r"(https?://.+/)[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}")
 
 Find = Callable[[str, list[tuple[str, str]]], str]
@@ -54,6 +55,8 @@ class Links:
             find: Asked about references that search.
         """
         text = _NAMED.sub(self._named, text)
+        if b'"div":' in text:
+            text = _NARRATIVE.sub(lambda match: _ADDRESS.sub(self._address, match[0]), text)
         if b"href" in text or b"src" in text:
             text = _NARRATIVE.sub(lambda match: _ADDRESS.sub(self._addressed, match[0]), text)
         if self._has_urls:
@@ -68,6 +71,12 @@ class Links:
     def _addressed(self, match: re.Match[bytes]) -> bytes:
         found = self._targets.get(match[3])
         return match[0] if found is None else b"".join((match[1], match[2], found, match[4] or b"", match[2]))
+
+    def _address(self, match: re.Match[bytes]) -> bytes:
+        found = self._targets.get(match["url"])
+        if found is None:
+            return match[0]
+        return match["name"] + match["quote"] + found + (match["part"] or b"") + match["quote"]
 
     def _beside(self, base: bytes | None) -> Callable[[re.Match[bytes]], bytes]:
         def replace(match: re.Match[bytes]) -> bytes:
