@@ -16,11 +16,13 @@ _NAMED = re.compile(
     rb'"(reference|url|uri|valueUri|valueUrl|valueUuid|valueOid|valueCanonical|instantiatesUri)"'
     rb':"(urn:(?:uuid|oid):[^"\\#]+)(#[^"\\]*)?"'
 )
-_NARRATIVE = re.compile(rb'"div":"(?:[^"\\]|\\.)*"')
+_NARRATIVE = re.compile(rb'"div":"(?:[^"\\]|\\.)*"', re.DOTALL)
 _ADDRESS = re.compile(
     rb"""(?P<name>[ \t](?:href|src)[ \t]*=[ \t]*)(?P<quote>\\"|')"""
     rb"""(?P<url>[^"'\\#<>\s]+)(?P<part>#[^"'\\<>\s]*)?(?P=quote)"""
 )
+_REFERENCE = re.compile(rb'"reference":"([^"\\#?]+)"')
+_CONDITIONAL = re.compile(rb'"reference":"([A-Z][A-Za-z]+)\?((?:[^"\\]|\\.)+)"')
 _BASE = re.compile(r"(https?://.+/)[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}")
 
 Find = Callable[[str, list[tuple[str, str]]], str]
@@ -55,8 +57,6 @@ class Links:
             find: Asked about references that search.
         """
         text = _NAMED.sub(self._named, text)
-        if b'"div":' in text:
-            text = _NARRATIVE.sub(lambda match: _ADDRESS.sub(self._address, match[0]), text)
         if b"href" in text or b"src" in text:
             text = _NARRATIVE.sub(lambda match: _ADDRESS.sub(self._addressed, match[0]), text)
         if self._has_urls:
@@ -69,10 +69,6 @@ class Links:
         return match[0] if found is None else b'"' + match[1] + b'":"' + found + (match[3] or b"") + b'"'
 
     def _addressed(self, match: re.Match[bytes]) -> bytes:
-        found = self._targets.get(match[3])
-        return match[0] if found is None else b"".join((match[1], match[2], found, match[4] or b"", match[2]))
-
-    def _address(self, match: re.Match[bytes]) -> bytes:
         found = self._targets.get(match["url"])
         if found is None:
             return match[0]
