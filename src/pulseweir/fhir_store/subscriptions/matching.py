@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pulseweir.fhir_store.indexing import index_resource
+from pulseweir.fhir_store.json_text import split_members
 from pulseweir.fhir_store.schema import MIGRATIONS
 from pulseweir.fhir_store.searching import run_search
 from pulseweir.fhir_store.session import WriteSession
@@ -87,7 +89,10 @@ class Matcher:
                 if subject.resource_type in types:
                     session.now_microseconds = subject.updated
                     parts = subject.meta, subject.content
-                    copy = session.insert(subject.resource_type, subject.resource_id, subject.tree(), parts)
+                    name, tree, text = subject.resource_type, subject.tree(), subject.text()
+                    # What the store has indexed lately is remembered by its text.
+                    rows = index_resource(name, tree, [*map(bytes, split_members(text).values())])
+                    copy = session.insert(name, subject.resource_id, tree, parts, rows)
                     held[copy.pk] = change
             return {pk: self._matches(session, definition, held) for pk, definition in asked.items()}
         finally:
