@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pulseweir.errors import RetryLater
+from pulseweir.fhir_store.binary_content import is_read, is_write
 from pulseweir.fhir_store.calls import Call
 from pulseweir.fhir_store.export.answers import STATUS, answer_export, is_export
 from pulseweir.fhir_store.export.exports import Exports
@@ -22,6 +23,7 @@ from pulseweir.fhir_store.negotiation import (
     PLAIN,
     Headers,
     check_content_type,
+    content_as_binary,
     presentation,
     presented,
     read_form,
@@ -166,14 +168,17 @@ class FhirEndpoint:
     async def _call(self, scope: Scope, headers: Headers, receive: Receive, path: str) -> Call:
         query = read_query(scope["query_string"]) if scope["query_string"] else []
         # Files of an export are what they are, whatever the client accepts.
-        look = PLAIN if path.startswith(STATUS) else presentation(headers, query)
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         segments = [segment for segment in path.split("/") if segment]
+        is_file = path.startswith(STATUS)
+        look = PLAIN if is_file else presentation(headers, query, is_binary=is_read(method, segments))
         body = b""
         if method in {"POST", "PUT", "PATCH"}:
             body = await _read_body(headers, receive, self.store.settings.maximum_body_bytes)
             if segments[-1:] == ["_search"]:
                 query += read_form(headers, body)
+            elif is_write(method, segments):
+                body = content_as_binary(headers, body, segments)
             elif method != "PATCH":
                 check_content_type(headers)
         if method == "POST" and _is_compartment_form(segments):

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from pulseweir.fhir_store.binary_content import as_itself, binary_of, is_media_type
 from pulseweir.fhir_store.outcomes import Answer, Refusal
 from pulseweir.fhir_store.query import Pairs
 
@@ -36,12 +37,14 @@ class Presentation:
     """How an answer is written.
 
     Attributes:
-        content_type: Its media type.
+        content_type: Its media type; "" when the client takes no JSON.
         is_pretty: Whether it is indented for a person.
+        own_types: Media types of which the client takes a Binary's content rather than JSON.
     """
 
     content_type: str = FHIR_JSON
     is_pretty: bool = False
+    own_types: tuple[str, ...] = ()
 
 
 PLAIN = Presentation()
@@ -56,8 +59,13 @@ def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
     return found
 
 
-def presentation(headers: Headers, query: Pairs) -> Presentation:
+def presentation(headers: Headers, query: Pairs, *, is_binary: bool = False) -> Presentation:
     """What the client wants the answer to look like: `_format` before Accept, `_pretty`.
+
+    Args:
+        headers: Of the request.
+        query: Of the request.
+        is_binary: Whether a Binary is read, whose content the client may want as it is.
 
     Raises:
         Refusal: 406 when it wants none of what this server speaks.
@@ -70,13 +78,17 @@ def presentation(headers: Headers, query: Pairs) -> Presentation:
     # A plus sign in a query is a space once it is decoded.
     wanted = accept or "*/*" if named is None else named.replace("fhir json", "fhir+json")
     best, best_weight = "", 0.0
+    others: dict[str, float] = {}
     for part in wanted.lower().split(","):
         kind, *parameters = (piece.strip() for piece in part.split(";"))
         weight = _weight(parameters)
         if kind in _WANTED and weight > best_weight and not any(map(_is_other_release, parameters)):
             best, best_weight = _WANTED[kind], weight
-    if best:
-        return Presentation(best, is_pretty)
+        elif kind not in _WANTED and weight > 0:
+            others[kind] = weight
+    own = tuple(kind for kind in others if others[kind] >= best_weight) if is_binary and named is None else ()
+    if best or own:
+        return Presentation(best, is_pretty, own)
     place = "http.Accept" if named is None else "http._format"
     raise Refusal(406, "not-supported", f"This server speaks {FHIR_JSON} of FHIR 4.0 only.", place)
 
@@ -90,12 +102,20 @@ def _weight(parameters: list[str]) -> float:
 
 
 def presented(answer: Answer, look: Presentation) -> Answer:
-    """The answer as the client wants it to look."""
+    """The answer as the client wants it to look.
+
+    Raises:
+        Refusal: 406 for a Binary of a type that it does not take.
+    """
     if look is PLAIN or not answer.body:
         return answer
+    if look.own_types:
+        shown = as_itself(answer, look.own_types, or_json=bool(look.content_type))
+        if shown is not answer:
+            return shown
     if look.is_pretty:
         answer.body = msgspec.json.format(answer.body, indent=2)
-    answer.headers.setdefault("content-type", f"{look.content_type};charset=utf-8")
+    answer.headers.setdefault("content-type", f"{look.content_type or FHIR_JSON};charset=utf-8")
     return answer
 
 
@@ -109,6 +129,22 @@ def check_content_type(headers: Headers) -> None:
     is_other = any(_is_other_release(each) or _is_other_charset(each) for each in parameters)
     if kind not in _JSON_TYPES or is_other:
         raise Refusal(415, "not-supported", f"Send {FHIR_JSON} of FHIR 4.0 in UTF-8.", "http.Content-Type")
+
+
+def content_as_binary(headers: Headers, body: bytes, segments: list[str]) -> bytes:
+    """The Binary that a raw body is the content of; a body that says it is JSON stays as it is.
+
+    Raises:
+        Refusal: 415 when it does not say what it is.
+    """
+    content_type = headers.get("content-type", "").strip()
+    if content_type.partition(";")[0].strip().lower() in _JSON_TYPES:
+        check_content_type(headers)
+        return body
+    if not is_media_type(content_type):
+        raise Refusal(415, "not-supported", "Content-Type names no media type, such as image/png.", "http.Content-Type")
+    named = segments[1] if len(segments) == 2 else None
+    return binary_of(body, content_type, named, headers.get("x-security-context"))
 
 
 def _is_other_release(parameter: str) -> bool:
