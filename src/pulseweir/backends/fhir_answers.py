@@ -19,8 +19,8 @@ _LATER = frozenset({408, 429})
 _NOT_SUPPORTED = 501
 _TOO_LARGE = 413
 _MISSING_STATUSES = frozenset({404, 409, 412})
-# Not all servers keep to a status: HAPI refuses with 400.
-_MISSING = re.compile(r"not found|not known|does not exist|unknown reference|referential", re.IGNORECASE)
+# Not all servers keep to a status: HAPI refuses with 400, and calls deleted what it is just about to store.
+_MISSING = re.compile(r"not found|not known|does not exist|is deleted|unknown reference|referential", re.IGNORECASE)
 _TOO_LARGE_CODES = frozenset({"too-long", "too-costly"})
 _DAY_SECONDS = 86_400.0
 _DECODER = msgspec.json.Decoder()

@@ -224,6 +224,11 @@ def _place(error: Exception) -> str:
 
 
 async def _read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+    if headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
+        unpacked = {"accept-encoding": "identity"}
+        raise Refusal(
+            415, "not-supported", "Send the body as it is, not packed.", "http.Content-Encoding", headers=unpacked
+        )
     too_long = Refusal(413, "too-long", f"The body is longer than {limit} bytes; send less at once.")
     declared = headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > limit:

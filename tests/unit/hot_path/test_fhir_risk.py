@@ -155,15 +155,16 @@ async def test_a_server_that_takes_few_windows_at_once_is_asked_with_fewer_from_
     assert len(transport.asked) - learned == 8
 
 
+@pytest.mark.parametrize("said", ["Resource Observation/o1 not found", "Resource Observation/o1 is deleted"])
 async def test_a_window_that_refers_to_what_is_not_there_yet_waits_however_the_server_says_so(
-    repository: Repository, bus: EmbeddedBus
+    said: str, repository: Repository, bus: EmbeddedBus
 ) -> None:
-    """HAPI answers 400 where a reference leads nowhere."""
+    """HAPI answers 400 where a reference leads nowhere; what is being stored at that moment it calls deleted."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.method == "PUT":
             return httpx.Response(201, json=msgspec.json.decode(request.content))
-        issue = {"severity": "error", "code": "processing", "diagnostics": "Resource Encounter/e1 not found"}
+        issue = {"severity": "error", "code": "processing", "diagnostics": said}
         return httpx.Response(400, json={"resourceType": "OperationOutcome", "issue": [issue]})
 
     batch = table(row("p1", 0, 8))
