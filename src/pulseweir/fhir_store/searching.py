@@ -1,8 +1,9 @@
 """Searches run: matches, total, included resources, and the searchset Bundle with its links."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 import msgspec
 
@@ -22,6 +23,7 @@ from pulseweir.fhir_store.storage import ReadSession
 from pulseweir.fhir_store.summaries import Shape
 
 _COLUMNS = 7
+_quoted = lru_cache(maxsize=4096)(quote_plus)
 
 
 @dataclass(slots=True)
@@ -118,7 +120,8 @@ def find_matches(
 def searchset(page: SearchPage, request: SearchRequest, base_url: str) -> bytes:
     """The searchset Bundle of a page; its links are absolute."""
     here = f"{base_url}/{request.path}" if request.path else base_url
-    query = urlencode([pair for pair in request.applied if pair[0] != PAGE_PARAMETER])
+    sent = (pair for pair in request.applied if pair[0] != PAGE_PARAMETER)
+    query = "&".join(f"{_quoted(name)}={_quoted(text)}" for name, text in sent)
     links = [{"relation": "self", "url": _link(here, query, request, request.after)}]
     if page.next_after is not None:
         links.append({"relation": "next", "url": _link(here, query, request, page.next_after)})

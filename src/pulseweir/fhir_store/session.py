@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 import msgspec
@@ -21,8 +21,7 @@ from pulseweir.fhir_store.subscriptions.headers import masked
 from pulseweir.fhir_store.terms import Terms
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """One version of a resource as it lies in the store.
 
     Attributes:
@@ -294,7 +293,7 @@ class WriteSession:
     def _made(self, stored: Stored) -> Stored:
         """A version of a Subscription as whoever made it sees it, once that is noted."""
         note_maker(self, stored, real_microseconds())
-        return replace(stored, is_whole=True)
+        return stored._replace(is_whole=True)
 
     def _supersede(self, current: Stored, *, deleted: bool, parts: tuple[bytes, bytes]) -> Stored:
         meta, content = parts

@@ -4,7 +4,6 @@ The store notes it in the transaction of the version. Versions that the server w
 one before.
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -94,7 +93,7 @@ def revealed(session: "WriteSession | ReadSession", stored: "Stored") -> "Stored
         return stored
     caller = session.access.caller
     if caller.is_house or maker_of(session, stored.pk, stored.version).identity == caller.identity:
-        return replace(stored, is_whole=True)
+        return stored._replace(is_whole=True)
     return stored
 
 

@@ -5,7 +5,7 @@ changes they come from forgotten, in one transaction: a crash loses no event and
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -106,7 +106,7 @@ def state_of(session: Session, pk: int) -> State | None:
 def subscription_resource(session: Session, pk: int) -> Stored | None:
     """The current version of a Subscription by its row, with its headers."""
     text = _VERSION.format(versions="SELECT * FROM resource WHERE pk = ?")
-    return next((replace(_stored(row), is_whole=True) for row in _rows(session, text, (pk,))), None)
+    return next((_stored(row)._replace(is_whole=True) for row in _rows(session, text, (pk,))), None)
 
 
 def changes(session: Session, limit: int) -> list[Change]:
