@@ -1,12 +1,19 @@
 """What every test may ask for."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from hapi_server import running_hapi, what_is_missing
+from pulseweir.backends.bus.embedded import EmbeddedBus
+from pulseweir.backends.fhir_client import FhirClient
+from pulseweir.backends.repository import Repository
+from pulseweir.clock import Clock
+from pulseweir.fhir_store.app import create_app
+from pulseweir.fhir_store.storage import FhirStore
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,3 +44,29 @@ def hapi_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip(missing)
     with running_hapi(tmp_path_factory.mktemp("hapi") / "log") as url:
         yield url
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[Repository]:
+    """An empty repository in a file of its own."""
+    opened = Repository.open(f"sqlite:///{tmp_path / 'repository.sqlite'}", Clock())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+async def bus(tmp_path: Path) -> AsyncIterator[EmbeddedBus]:
+    """An empty bus in a folder of its own."""
+    opened = EmbeddedBus.open(tmp_path / "bus")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def fhir(tmp_path: Path) -> AsyncIterator[FhirClient]:
+    """A client of an empty embedded FHIR store."""
+    store = FhirStore.open(tmp_path / "fhir", Clock())
+    client = FhirClient("http://store/fhir", transport=httpx.ASGITransport(create_app(store)))
+    yield client
+    await client.close()
+    store.close()

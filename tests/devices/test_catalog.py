@@ -1,20 +1,15 @@
 """Every folder of the device catalog is a test: its message becomes its measurements and its Observations."""
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, get_args
 
-import httpx
 import msgspec
 import pyarrow as pa
 import pytest
 
 from devices.catalog_files import KINDS, envelope, groups, read
 from pulseweir.backends.fhir_client import FhirClient
-from pulseweir.clock import Clock
-from pulseweir.fhir_store.app import create_app
-from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.ingest.catalog import DEVICE_FILE, Mappings, catalog_directory
 from pulseweir.ingest.device_mapping.collection import DeviceMapping
 from pulseweir.ingest.device_mapping.expressions import LANGUAGES
@@ -243,15 +238,6 @@ def test_a_device_of_every_kind_can_be_registered_and_finds_its_mapping(folder: 
     device = Registry.open(tmp_path / "hub").add(DeviceEntry("device-1", kind=folder.name))
 
     assert MAPPINGS.for_kind(device.kind) is MAPPINGS.by_kind[folder.name]
-
-
-@pytest.fixture
-async def fhir(tmp_path: Path) -> AsyncIterator[FhirClient]:
-    store = FhirStore.open(tmp_path / "fhir", Clock())
-    client = FhirClient("http://store/fhir", transport=httpx.ASGITransport(create_app(store)))
-    yield client
-    await client.close()
-    store.close()
 
 
 @each_kind

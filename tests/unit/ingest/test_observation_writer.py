@@ -1,7 +1,6 @@
 """The Observation writer against the embedded store and against scripted answers."""
 
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -10,10 +9,7 @@ import pytest
 
 from observed_rows import MINUTE, MONITOR, NOON, SITE, Time, marked, rows, written
 from pulseweir.backends.fhir_client import FhirClient
-from pulseweir.clock import Clock
 from pulseweir.errors import RetryLater
-from pulseweir.fhir_store.app import create_app
-from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.ingest.catalog import MappingPair
 from pulseweir.ingest.fhir_mapping.collection import FhirMapping
 from pulseweir.ingest.observation_writer import ObservationStage
@@ -22,15 +18,6 @@ from pulseweir.records.codes import DEVICE_IDENTIFIER_SYSTEM
 
 def stage_on(fhir: FhirClient, **settings: Any) -> ObservationStage:
     return Time().stage(fhir, **settings)
-
-
-@pytest.fixture
-async def fhir(tmp_path: Path) -> AsyncIterator[FhirClient]:
-    store = FhirStore.open(tmp_path / "fhir", Clock())
-    client = FhirClient("http://store/fhir", transport=httpx.ASGITransport(create_app(store)))
-    yield client
-    await client.close()
-    store.close()
 
 
 async def test_rows_become_observations_with_the_ids_the_connector_gave_them(fhir: FhirClient) -> None:
