@@ -52,7 +52,6 @@ def server_config(app: ASGIApp, host: str, port: int, *, tls: dict[str, Path] | 
         access_log=False,
         log_config=None,
         server_header=False,
-        date_header=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
         **files,

@@ -3,6 +3,8 @@
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
@@ -233,3 +235,9 @@ def test_every_refusal_of_the_server_itself_is_an_outcome(base_url: str, tmp_pat
     for target in (b"/", b"/fhirx", b"/fhir/Basic/a_b", b"/fhir/" + b"x" * 9_000):
         said = answer(base_url, b"GET " + target + b" HTTP/1.1\r\nHost: fhir.test\r\nConnection: close\r\n\r\n")
         assert b'"resourceType":"OperationOutcome"' in said, said[:200]
+
+
+def test_an_answer_says_when_it_was_made(base_url: str) -> None:
+    answered = httpx.get(f"{base_url}/metadata")
+
+    assert parsedate_to_datetime(answered.headers["date"]).utcoffset() == timedelta(0)
