@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from pulseweir.telemetry import BUILD_INFO, serve_metrics
 _LOOK_SECONDS = 1.0
 _STOCK_SECONDS = 15.0
 _STOCK_ROLE = "connector"
+_OPEN_FILES = 65_536
 # Batches make many objects that live as long as the batch: collecting less often costs less than it keeps.
 _COLLECT_THRESHOLDS = (20_000, 20, 50)
 
@@ -36,8 +38,17 @@ def run_roles(roles: Sequence[str], settings: Settings, clock: Clock) -> None:
         RefuseToStart: A role cannot start as configured.
     """
     configure_logging(",".join(roles))
+    allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(roles, settings, clock))
+
+
+def allow_connections() -> None:
+    """Take more open files than the 1 024 that are common, where the system lets us: each connection is one."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def configure_logging(role: str) -> None:

@@ -3,6 +3,7 @@
 Source: HL7 FHIR R4, RESTful API, http://hl7.org/fhir/R4/http.html.
 """
 
+import asyncio
 import re
 import traceback
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from pulseweir.fhir_store.security.caller import ANYBODY, Caller
 from pulseweir.fhir_store.security.discovery import smart_configuration
 from pulseweir.fhir_store.security.guard import Guard
 from pulseweir.fhir_store.security.limits import check_url
+from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import FhirStore
 from pulseweir.telemetry import FHIR_STORE_REFUSED
 
@@ -91,7 +93,6 @@ class FhirEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every error leaves as an OperationOutcome."""
-        self._in_work += 1
         try:
             answer = await self._answer(scope, receive)
         except Refusal as refusal:
@@ -101,27 +102,33 @@ class FhirEndpoint:
         except Exception as error:  # noqa: BLE001 - a bug must not leave the client without an answer
             _log.error("fhir_request_failed", error=type(error).__name__, method=scope["method"], place=_place(error))
             answer = refusal_answer(Refusal(500, "exception", "The server failed on this request; see its log."))
-        finally:
-            self._in_work -= 1
         await _send(answer, send, with_body=scope["method"] != "HEAD")
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         headers = read_headers(scope["headers"])
         path = self._path(scope["path"])
-        limits = self.store.settings.limits
-        check_url(scope["path"].encode(), scope["query_string"], limits)
+        check_url(scope["path"].encode(), scope["query_string"], self.store.settings.limits)
         is_public = path in _PUBLIC
         caller = ANYBODY if is_public else await self.guard.caller(scope)
-        if self._in_work > limits.concurrent_requests and not caller.is_house:
+        self._check_room(caller)
+        call = await self._call(scope, headers, receive, path)
+        # Counted from here on: whoever sends a body slowly takes no place from others.
+        self._check_room(caller)
+        self._in_work += 1
+        try:
+            if is_public:
+                answer = self._smart_configuration(call) if path == _SMART else await answer_call(self.store, call)
+            else:
+                answer = await self._audited(caller, call, scope)
+        finally:
+            self._in_work -= 1
+        return presented(answer, call.look)
+
+    def _check_room(self, caller: Caller) -> None:
+        if self._in_work >= self.store.settings.limits.concurrent_requests and not caller.is_house:
             FHIR_STORE_REFUSED.labels("throttled").inc()
             text = "The server has too many requests in work; send this one again."
             raise Refusal(503, "throttled", text, headers={"retry-after": "1"})
-        call = await self._call(scope, headers, receive, path)
-        if is_public:
-            answer = self._smart_configuration(call) if path == _SMART else await answer_call(self.store, call)
-        else:
-            answer = await self._audited(caller, call, scope)
-        return presented(answer, call.look)
 
     async def _audited(self, caller: Caller, call: Call, scope: Scope) -> Answer:
         """The answer to a call within its caller's rights, once it is certain that the audit tells of it."""
@@ -174,7 +181,7 @@ class FhirEndpoint:
         look = PLAIN if is_file else presentation(headers, query, is_binary=is_read(method, segments))
         body = b""
         if method in {"POST", "PUT", "PATCH"}:
-            body = await _read_body(headers, receive, self.store.settings.maximum_body_bytes)
+            body = await _read_body(headers, receive, self.store.settings)
             if segments[-1:] == ["_search"]:
                 query += read_form(headers, body)
             elif is_write(method, segments):
@@ -223,7 +230,8 @@ def _place(error: Exception) -> str:
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
-async def _read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+async def _read_body(headers: Headers, receive: Receive, settings: FhirStoreSettings) -> bytes:
+    limit = settings.maximum_body_bytes
     if headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
         unpacked = {"accept-encoding": "identity"}
         raise Refusal(
@@ -233,6 +241,15 @@ async def _read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
     declared = headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > limit:
         raise too_long
+    try:
+        async with asyncio.timeout(settings.limits.body_seconds):
+            return await _whole_body(receive, limit, too_long)
+    except TimeoutError:
+        text = "The body took too long to arrive; send it faster, or less at once."
+        raise Refusal(408, "timeout", text, headers={"connection": "close"}) from None
+
+
+async def _whole_body(receive: Receive, limit: int, too_long: Refusal) -> bytes:
     parts = []
     size = 0
     while True:

@@ -62,6 +62,7 @@ class LimitSettings(BaseModel):
     concurrent_requests: int = Field(
         256, ge=1, description="Most requests in work at once, those of the house's roles not counted; else 503."
     )
+    body_seconds: float = Field(60.0, gt=0, description="Longest time a request's body may take to arrive; else 408.")
     requests_per_second: float | None = Field(
         None,
         gt=0,

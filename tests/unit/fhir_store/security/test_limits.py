@@ -1,6 +1,7 @@
 """What one request may cost: each limit is met, and one less passes."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -86,15 +87,10 @@ async def test_bodies_and_bundles_have_an_end(http: httpx.AsyncClient) -> None:
 async def test_too_many_requests_at_once_are_sent_away_but_the_house_is_not(make_site: Callable[..., Site]) -> None:
     site = make_site(limits=LIMITS)
     await site.fill(patient("p1"))
-    waiting = asyncio.Event()
-
-    async def body() -> Any:
-        await waiting.wait()
-        yield b"{}"
-
-    headers = {"content-type": "application/fhir+json"}
+    waiting = threading.Event()
+    held = site.store.post(lambda _: waiting.wait())
     async with site.http() as http:
-        slow = [asyncio.create_task(http.post("Flag", content=body(), headers=headers)) for _ in range(2)]
+        slow = [asyncio.create_task(http.post("Patient", json=patient("x"))) for _ in range(2)]
         while True:
             answer = await http.get("Patient/p1")
             if answer.status_code != 200:
@@ -105,7 +101,8 @@ async def test_too_many_requests_at_once_are_sent_away_but_the_house_is_not(make
         house = {"authorization": f"Bearer {house_token(site.directory)}"}
         assert (await http.get("Patient/p1", headers=house)).status_code == 200
         waiting.set()
-        await asyncio.gather(*slow)
+        assert held.result()
+        assert {created.status_code for created in await asyncio.gather(*slow)} == {201}
         assert (await http.get("Patient/p1")).status_code == 200
 
 
