@@ -31,7 +31,8 @@ def is_read(method: str, segments: list[str]) -> bool:
 def is_media_type(text: str) -> bool:
     """Whether a Content-Type names the type of some content, such as image/png."""
     kind, _, parameters = text.partition(";")
-    return _TYPE.fullmatch(kind.strip()) is not None and _PARAMETERS.fullmatch(parameters) is not None
+    # Blanks only: a line break would end the header that the type is sent in.
+    return _TYPE.fullmatch(kind.strip(" \t")) is not None and _PARAMETERS.fullmatch(parameters) is not None
 
 
 def binary_of(content: bytes, content_type: str, resource_id: str | None, security_context: str | None) -> bytes:

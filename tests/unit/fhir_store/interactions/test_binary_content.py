@@ -90,6 +90,19 @@ async def test_a_type_that_no_header_can_carry_is_shown_as_json(http: httpx.Asyn
     assert response.headers["content-type"].startswith("application/fhir+json")
 
 
+@pytest.mark.parametrize("gap", ["\r\n\r\n", "\n", "\u2003", "\x1f"])
+async def test_a_type_with_more_than_blanks_before_its_parameters_is_shown_as_json(
+    http: httpx.AsyncClient, gap: str
+) -> None:
+    binary = {"resourceType": "Binary", "id": "b", "contentType": f"text/plain{gap};x: y", "data": "eHg="}
+    await http.put("Binary/b", json=binary)
+
+    response = await http.get("Binary/b", headers={"accept": "text/plain, */*;q=0.1"})
+
+    assert response.status_code in {200, 404}
+    assert response.headers["content-type"].startswith("application/fhir+json")
+
+
 async def test_raw_reads_keep_to_the_rights(tmp_path: Path, store: FhirStore) -> None:
     site = Site(store, tmp_path / "fhir")
     await site.fill({"resourceType": "Binary", "id": "b", "contentType": "image/png", "data": "eHg="})
