@@ -58,7 +58,7 @@ def is_known(stored: "Stored", if_none_match: str | None, if_modified_since: str
         return False
     try:
         since = parsedate_to_datetime(if_modified_since)
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
     return since.tzinfo is not None and from_microseconds(stored.updated).replace(microsecond=0) <= since
 

@@ -51,6 +51,19 @@ async def test_what_has_not_changed_since_is_not_sent_again(http: httpx.AsyncCli
 
 
 @pytest.mark.usefixtures("held")
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Mon, 01 Jan 99999999999999999 00:00:00 GMT",
+        "Mon, 99999999999999999999 Jan 2024 00:00:00 GMT",
+        "Mon, 01 Jan 2024 00:00:00 +9999999999999999999999",
+    ],
+)
+async def test_a_date_too_large_for_a_calendar_is_passed_over(http: httpx.AsyncClient, date: str) -> None:
+    assert (await http.get("Patient/p1", headers={"if-modified-since": date})).status_code == 200
+
+
+@pytest.mark.usefixtures("held")
 async def test_an_update_may_insist_that_nothing_is_there(http: httpx.AsyncClient, patient: Make) -> None:
     taken = await http.put("Patient/p1", json=patient(), headers={"if-none-match": "*"})
     same = await http.put("Patient/p1", json=patient(), headers={"if-none-match": 'W/"2"'})
