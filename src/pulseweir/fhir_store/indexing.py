@@ -117,13 +117,17 @@ def index_resource(resource_type: str, tree: Json, texts: Iterable[bytes] = ()) 
         texts: Those of its members, in order, where they are known: what they say is remembered.
 
     Raises:
-        Refusal: 422 when its structure is so wrong that it cannot be indexed, which only unvalidated ones can be.
+        Refusal: 422 when its structure is so wrong that it cannot be indexed, which only unvalidated ones can be, or
+            a number is too large to be compared.
     """
     try:
         return _index(resource_type, tree, texts)
     except (AttributeError, TypeError, KeyError, IndexError):
         text = "The resource cannot be indexed: an element that searches use has the wrong JSON type."
         raise Refusal(422, "structure", text, resource_type) from None
+    except OverflowError:
+        text = "The resource cannot be indexed: an element that searches use is too large a number."
+        raise Refusal(422, "value", text, resource_type) from None
 
 
 _MemberRows = tuple[IndexRows, Any]

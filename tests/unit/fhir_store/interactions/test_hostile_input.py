@@ -62,6 +62,19 @@ async def test_a_number_beyond_all_measure_is_refused_or_kept_digit_by_digit(
         assert resource_issues(response.json()) == []
 
 
+@pytest.mark.parametrize("number", ["9" * 400, "-" + "9" * 4_000])
+async def test_a_quantity_too_large_to_be_compared_is_refused(http: httpx.AsyncClient, number: str) -> None:
+    quantity = b'{"resourceType":"Observation","status":"final","code":{"text":"x"},"valueQuantity":{"value":'
+    body = quantity + number.encode() + b"}}"
+    entry = b'{"resource":' + body + b',"request":{"method":"POST","url":"Observation"}}'
+    bundle = b'{"resourceType":"Bundle","type":"transaction","entry":[' + entry + b"]}"
+
+    for path, sent in (("Observation", body), ("", bundle)):
+        response = await http.post(path, content=sent, headers=FHIR_JSON)
+        assert response.status_code == 422
+        assert resource_issues(response.json()) == []
+
+
 @pytest.mark.parametrize("number", ["1e400", "9" * 400, "-" + "9" * 400, "5e-400", "1e99999999999"])
 @pytest.mark.parametrize("prefix", ["", "lt", "ap", "ne"])
 async def test_a_search_for_a_huge_number_finds_nothing_or_is_refused(
