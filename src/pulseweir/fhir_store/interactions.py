@@ -109,8 +109,6 @@ def update(
     check_if_none_match(current, if_none_match)
     if current is None:
         return Written(201, _insert(session, incoming, resource_id, posted=False))
-    if if_none_match == "*" and not current.deleted:
-        raise Refusal(412, "conflict", "If-None-Match is * and the resource is there already; read it.")
     if current.deleted:
         return Written(201, session.replace(current, incoming.tree, incoming.parts, incoming.rows))
     if incoming.parts == (current.meta, current.content):

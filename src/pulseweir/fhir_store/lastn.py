@@ -4,7 +4,6 @@ Source: http://hl7.org/fhir/R4/observation-operation-lastn.html.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from pulseweir.fhir_store.outcomes import Refusal
@@ -77,8 +76,7 @@ def _subjects(session: ReadSession | WriteSession, rows: Rows, who: list[Criteri
     for criterion in who:
         if criterion.modifier in {"not", "missing", "identifier"}:
             raise Refusal(400, "not-supported", "$lastn takes a patient by reference only, such as patient=Patient/1.")
-        plain = replace(criterion, modifier=criterion.modifier)
-        names = {name for text in criterion.values for name in rows.values.references(plain, text)}
+        names = {name for text in criterion.values for name in rows.values.references(criterion, text)}
         numbers = {number for name in names if name and (number := session.terms.find(name)) is not None}
         common = numbers if common is None else common & numbers
     return sorted(common or ())
