@@ -67,7 +67,9 @@ def _is_state(path: Path, root: Path) -> bool:
 def _dismiss_members(ledger: Path) -> None:
     """Who works on which shard is a fact of the running house; in a copy it would keep new workers waiting."""
     connection = connect(ledger)
-    connection.execute("DELETE FROM lease; DELETE FROM member")
+    # A ledger that is only just being made has no tables yet.
+    if connection.table_exists("main", "lease"):
+        connection.execute("DELETE FROM lease; DELETE FROM member")
     connection.close()
 
 

@@ -12,6 +12,7 @@ from pulseweir.errors import RefuseToStart
 from pulseweir.operations.backup import backup, restore
 from pulseweir.operations.conserve import balance
 from pulseweir.records.topics import DEVICE_MESSAGES, INSTANT
+from pulseweir.sqlite import connect
 
 GROUP = "connector"
 BACKUPS = 5
@@ -79,6 +80,19 @@ async def settled(directory: Path) -> int:
         await subscription.commit({one.shard: one.position for one in deliveries}, Outcome({"normalized": rows}))
     await bus.close()
     return balance(directory / "bus", DEVICE_MESSAGES, GROUP).done.get("normalized", 0)
+
+
+async def test_a_ledger_that_is_only_just_being_made_is_copied_as_it_is(tmp_path: Path) -> None:
+    ledger = Path("bus") / "groups" / DEVICE_MESSAGES / f"{GROUP}.db"
+    connect(tmp_path / "data" / ledger).close()
+    backup(tmp_path / "data", tmp_path / "copy")
+
+    restore(tmp_path / "copy", tmp_path / "restored")
+
+    assert (tmp_path / "restored" / ledger).exists()
+    bus = EmbeddedBus.open(tmp_path / "restored" / "bus")
+    assert await (await bus.subscribe(DEVICE_MESSAGES, GROUP)).assigned()
+    await bus.close()
 
 
 def test_a_backup_is_for_its_owner_only(tmp_path: Path) -> None:
