@@ -186,7 +186,8 @@ def _origin(url: str) -> str:
 
 
 def _headers(channel: Json) -> Iterator[tuple[str, str]]:
-    for line in channel.get("header", ()):
+    lines = channel.get("header", [])
+    for line in lines if isinstance(lines, list) else [None]:
         match = _HEADER.fullmatch(line) if isinstance(line, str) else None
         if match is None or match[1].lower() in _OWN_HEADERS:
             text = "A header is `Name: value` in ASCII, and none of those that the transport sets itself."

@@ -92,6 +92,11 @@ def test_headers_that_would_change_the_request_are_refused(header: str) -> None:
     assert refused(tree) == "Subscription.channel.header"
 
 
+@pytest.mark.parametrize("headers", [5, None, "A: b", {"A": "b"}, True])
+def test_headers_of_another_json_type_are_refused(headers: object) -> None:
+    assert refused(criteria_subscription("http://127.0.0.1/a", header=headers)) == "Subscription.channel.header"
+
+
 @pytest.mark.parametrize(
     "criteria",
     [
