@@ -129,7 +129,9 @@ def _part(value: msgspec.Raw, type_name: str) -> msgspec.Raw:
 
 def _marked(meta: msgspec.Raw | None) -> msgspec.Raw:
     members = _MEMBERS.decode(meta) if meta is not None else {}
-    tags = _ITEMS.decode(members["tag"]) if "tag" in members else []
+    # Without validation there may be anything.
+    held = bytes(members.get("tag", b"[]"))
+    tags = _ITEMS.decode(held) if held.startswith(b"[") else []
     if not any(b'"SUBSETTED"' in bytes(tag) for tag in tags):
         tags.append(msgspec.Raw(_SUBSETTED))
     members["tag"] = msgspec.Raw(msgspec.json.encode(tags))

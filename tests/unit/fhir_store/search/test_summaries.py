@@ -1,6 +1,7 @@
 """Parts of resources: ``_summary`` and ``_elements``."""
 
 import httpx
+import msgspec
 import pytest
 
 from pulseweir.fhir_store.summaries import Shape
@@ -127,3 +128,12 @@ async def test_every_mandatory_element_stays_in_every_part(http: httpx.AsyncClie
         encounter = (await http.get(f"Encounter/e1?{query}")).json()
         assert encounter["status"] == "in-progress"
         assert "class" in encounter
+
+
+@pytest.mark.parametrize("tag", [b"5", b"{}", b"null", b'"SUBSETTED"'])
+def test_tags_that_nobody_validated_do_not_hinder_the_mark(tag: bytes) -> None:
+    text = b'{"resourceType":"Patient","id":"p","meta":{"tag":' + tag + b"}}"
+
+    shown = msgspec.json.decode(Shape("data").apply(text, "Patient"))
+
+    assert shown["meta"]["tag"] == [MARK]
