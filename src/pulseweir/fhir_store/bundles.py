@@ -28,6 +28,7 @@ from pulseweir.fhir_store.interactions import (
     update,
 )
 from pulseweir.fhir_store.json_text import Document, decode_object, instant_text
+from pulseweir.fhir_store.operations import operation_methods
 from pulseweir.fhir_store.outcomes import Answer, Issue, Json, Refusal, done_outcome, operation_outcome
 from pulseweir.fhir_store.patching import Patch, read_patch
 from pulseweir.fhir_store.query import Pairs
@@ -299,6 +300,8 @@ class BundleRun:
 
     def _read(self, entry: Entry) -> bytes:
         request = entry.request
+        if entry.path and entry.path[-1].startswith("$"):
+            _check_method(entry)
         reading = Reading(
             entry.path,
             entry.query,
@@ -330,6 +333,15 @@ class BundleRun:
                 outcome = msgspec.json.encode(done_outcome("Stored."))
                 return b"{" + response + b',"outcome":' + outcome + b"}}"
         return b"{" + response + b"}}"
+
+
+def _check_method(entry: Entry) -> None:
+    """Nothing, if an operation may be asked so; HEAD counts as GET."""
+    method = "GET" if entry.request.method == "HEAD" else entry.request.method
+    allowed = operation_methods(entry.path)
+    if method not in allowed:
+        text = f"{method} is not supported here; {' or '.join(allowed)} is."
+        raise Refusal(405, "not-supported", text, f"Bundle.entry[{entry.place}].request.method")
 
 
 def _answered(entry: Entry, answer: Answer, base_url: str) -> bytes:

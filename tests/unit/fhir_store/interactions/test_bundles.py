@@ -342,3 +342,14 @@ async def test_a_huge_bundle_is_refused_before_its_entries_are_looked_at(http: h
 
     assert response.status_code == 413
     assert response.json()["issue"][0]["expression"] == ["Bundle.entry"]
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+async def test_an_operation_is_asked_by_its_own_methods_only(http: httpx.AsyncClient, method: str) -> None:
+    asked = entry(method, "Observation/$lastn?patient=Patient/p", {"resourceType": "Parameters"})
+
+    batch = await send(http, asked, kind="batch")
+    transaction = await send(http, asked)
+
+    assert statuses(batch) == ["405"]
+    assert transaction.status_code == 405
