@@ -1,7 +1,7 @@
 """Steps 5, 7, 13: requests to one FHIR server: with the credentials, to its own origin only, counted and timed.
 
-Transport trouble, timeouts, 429, 5xx are `FhirUnavailable`; every other answer is the caller's to read. A request that
-was answered 401 was not carried out: it is sent once more when there are other credentials by then.
+Transport trouble, timeouts, redirects, 429, 5xx are `FhirUnavailable`; every other answer is the caller's to read. A
+request that was answered 401 was not carried out: it is sent once more when there are other credentials by then.
 """
 
 import asyncio
@@ -20,6 +20,8 @@ from pulseweir.telemetry import FHIR_REQUEST_DURATION, FHIR_REQUESTS
 
 FHIR_JSON = "application/fhir+json"
 _UNAUTHORIZED = 401
+_ELSEWHERE = frozenset({301, 302, 303, 307, 308})
+"""Redirects, which say nothing about what was sent: a page of maintenance, a portal, a server that has moved."""
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -128,6 +130,9 @@ class FhirConnection:
         finally:
             FHIR_REQUESTS.labels(interaction, code).inc()
             FHIR_REQUEST_DURATION.labels(interaction).observe(perf_counter() - started)
+        if response.status_code in _ELSEWHERE:
+            cause = f"answered {response.status_code}, and redirects are not followed"
+            raise FhirUnavailable(cause, status=response.status_code)
         if may_pass(response.status_code):
             codes = issue_codes(outcome_of(response.content))
             raise FhirUnavailable(

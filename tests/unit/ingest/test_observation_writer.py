@@ -257,6 +257,13 @@ async def test_a_service_that_does_not_let_this_house_in_loses_nothing(answer: A
         await stage_on(Script(answer).client).handle({0: rows(SPO2)})
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_service_that_sends_this_house_elsewhere_loses_nothing(status: int) -> None:
+    elsewhere = httpx.Response(status, headers={"location": "https://maintenance.test/"})
+    with pytest.raises(RetryLater, match=r"fhir\.base_url"):
+        await stage_on(Script(*[elsewhere] * 9).client).handle({0: rows(SPO2)})
+
+
 async def test_a_refused_observation_goes_to_quarantine_with_what_the_service_said() -> None:
     said = "value 96 of patient-1 at 2030-05-01T12:00:00Z is not allowed here, 196 neither"
     script = Script(each("404"), each("422", text=said, expression="Observation.value"), each("404"))
