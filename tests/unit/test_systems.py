@@ -13,6 +13,7 @@ from pulseweir.run_files import write_ready
 from pulseweir.settings import load_settings
 from pulseweir.systems import (
     EmbeddedServer,
+    FhirStoreUnusable,
     PortTaken,
     association_changes,
     fhir_base_url,
@@ -48,6 +49,16 @@ def test_a_running_house_is_found_where_it_says_it_listens(tmp_path: Path) -> No
     assert before == "http://127.0.0.1:8090/fhir"
     assert fhir_base_url(settings) == "http://127.0.0.1:4711/fhir"
     assert hub_mqtt_port(settings) == 4712
+
+
+@pytest.mark.parametrize("name", ["fhir/fhir.sqlite", "fhir"])
+def test_a_fhir_store_that_cannot_be_opened_is_named_with_the_remedy(tmp_path: Path, name: str) -> None:
+    place = tmp_path / name
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(b"not what it should be" * 500)
+
+    with pytest.raises(FhirStoreUnusable, match=r"may write the folder.*restore a backup"):
+        open_fhir_store(load_settings({"data_dir": tmp_path}), Clock())
 
 
 def test_another_fhir_service_is_taken_at_its_word(tmp_path: Path) -> None:
