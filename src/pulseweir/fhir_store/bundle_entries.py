@@ -13,6 +13,7 @@ import msgspec
 from pulseweir.fhir_store.calls import Return
 from pulseweir.fhir_store.json_text import Document
 from pulseweir.fhir_store.outcomes import Json, Refusal
+from pulseweir.fhir_store.preconditions import none_exist_criteria
 from pulseweir.fhir_store.query import Pairs
 from pulseweir.fhir_store.settings import FhirStoreSettings
 
@@ -149,8 +150,7 @@ def _type_to_create(request: RequestPart, tree: Json | None) -> str | None:
 def condition_of(entry: Entry) -> Pairs | None:
     """The criteria of a conditional interaction that changes something, None where the entry has none."""
     if entry.request.method == "POST" and entry.request.if_none_exist is not None:
-        text = entry.request.if_none_exist
-        return parse_qsl(text.partition("?")[2] or text, keep_blank_values=True)
+        return none_exist_criteria(entry.request.if_none_exist, entry.path[0] if entry.path else "")
     if entry.request.method in {"POST", "PUT", "PATCH", "DELETE"} and entry.query and len(entry.path) == 1:
         return entry.query
     return None

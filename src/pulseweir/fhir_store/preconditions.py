@@ -7,9 +7,12 @@ import re
 from email.utils import format_datetime, parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 from pulseweir.clock import from_microseconds
+from pulseweir.fhir_store.dates import date_range
 from pulseweir.fhir_store.outcomes import Refusal
+from pulseweir.fhir_store.query import Pairs
 
 if TYPE_CHECKING:
     from pulseweir.fhir_store.session import Stored
@@ -59,8 +62,28 @@ def is_known(stored: "Stored", if_none_match: str | None, if_modified_since: str
     try:
         since = parsedate_to_datetime(if_modified_since)
     except (ValueError, OverflowError):
-        return False
+        return _is_instant_after(if_modified_since, stored.updated)
     return since.tzinfo is not None and from_microseconds(stored.updated).replace(microsecond=0) <= since
+
+
+def _is_instant_after(text: str, updated: int) -> bool:
+    """Whether a FHIR instant, as entries of a Bundle carry it, is no earlier than a version."""
+    try:
+        return "T" in text and updated < date_range(text)[1]
+    except ValueError:
+        return False
+
+
+def none_exist_criteria(text: str, resource_type: str) -> Pairs:
+    """The criteria of If-None-Exist: a query, alone or below the type that is to be created.
+
+    Raises:
+        Refusal: 400 when it names another type, whose resources say nothing about this one.
+    """
+    path, mark, query = text.partition("?")
+    if mark and path.rstrip("/").rpartition("/")[2] not in {"", resource_type}:
+        raise Refusal(400, "invalid", f"If-None-Exist is a search for another {resource_type}.", "http.If-None-Exist")
+    return parse_qsl(query if mark else text, keep_blank_values=True)
 
 
 def last_modified(stored: "Stored") -> str:

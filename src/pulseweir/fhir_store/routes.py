@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -30,7 +29,7 @@ from pulseweir.fhir_store.operations import operation_methods
 from pulseweir.fhir_store.outcomes import Answer, Refusal, done_outcome
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES
 from pulseweir.fhir_store.patching import PATCH_TYPES, Patch, read_patch
-from pulseweir.fhir_store.preconditions import last_modified
+from pulseweir.fhir_store.preconditions import last_modified, none_exist_criteria
 from pulseweir.fhir_store.provenance_header import HEADER, read_provenance, refuse_provenance
 from pulseweir.fhir_store.query import Pairs
 from pulseweir.fhir_store.reading import answer_reading, no_such_path, read_answer
@@ -150,7 +149,7 @@ async def _create(store: FhirStore, call: Call) -> Answer:
 def _create_condition(call: Call) -> Pairs | None:
     text = call.headers.get("if-none-exist")
     if text is not None:
-        return parse_qsl(text.partition("?")[2] or text, keep_blank_values=True)
+        return none_exist_criteria(text, call.segments[0])
     # Clients in use send POST Type?criteria and mean a conditional create: ignoring it would make duplicates.
     return call.criteria or None
 
