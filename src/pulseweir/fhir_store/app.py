@@ -182,7 +182,7 @@ class FhirEndpoint:
         body = b""
         if method in {"POST", "PUT", "PATCH"}:
             body = await _read_body(headers, receive, self.store.settings)
-            if segments[-1:] == ["_search"]:
+            if method == "POST" and segments[-1:] == ["_search"]:
                 query += read_form(headers, body)
             elif is_write(method, segments):
                 body = content_as_binary(headers, body, segments)

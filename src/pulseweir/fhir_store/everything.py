@@ -3,7 +3,7 @@
 Source: http://hl7.org/fhir/R4/patient-operation-everything.html.
 """
 
-from pulseweir.fhir_store.outcomes import Refusal
+from pulseweir.fhir_store.outcomes import Refusal, parameter_place
 from pulseweir.fhir_store.paging import split_sent
 from pulseweir.fhir_store.parameters import compartment_parameters, parameters_of
 from pulseweir.fhir_store.query import read_search
@@ -42,7 +42,12 @@ def read_everything(
     taken = [pair for pair in pairs if pair[0] not in _OWN]
     unknown = [name for name, _ in taken if name not in _TAKEN]
     if unknown and strict:
-        raise Refusal(400, "not-supported", "$everything takes start, end, _since, _type and _count only.")
+        raise Refusal(
+            400,
+            "not-supported",
+            "$everything takes start, end, _since, _type and _count only.",
+            parameter_place(unknown[0]),
+        )
     request = read_search(
         "",
         [pair for pair in taken if pair[0] in _TAKEN],
@@ -73,9 +78,12 @@ def read_everything(
 
 def _bound(request: SearchRequest, name: str, text: str) -> None:
     """Hold the parts to a time; what has no time of care of its own stays."""
-    read_date(text)
+    try:
+        read_date(text)
+    except Refusal as refusal:
+        raise refusal.located(f"http.{name}") from None
     if text[:2].isalpha():
-        raise Refusal(400, "invalid", f"{name} is a date without a prefix, such as 2024-02-29.")
+        raise Refusal(400, "invalid", f"{name} is a date without a prefix, such as 2024-02-29.", f"http.{name}")
     for part in request.parts:
         if name == "_since":
             part.criteria.append(Criterion(LAST_UPDATED, "", (f"ge{text}",)))

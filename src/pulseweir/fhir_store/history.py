@@ -12,7 +12,7 @@ import msgspec
 
 from pulseweir.clock import to_text
 from pulseweir.fhir_store.dates import date_range
-from pulseweir.fhir_store.outcomes import Json, Refusal
+from pulseweir.fhir_store.outcomes import Json, Refusal, parameter_place
 from pulseweir.fhir_store.paging import PAGE_PARAMETER, decode_page, encode_page, search_digest
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES
 from pulseweir.fhir_store.query import Pairs
@@ -98,7 +98,8 @@ def read_history(segments: Sequence[str], pairs: Pairs, *, strict: bool, setting
         elif _read_parameter(request, name, text, settings):
             request.applied.append((name, text))
         elif strict:
-            raise Refusal(400, "not-supported", "A history takes _count, _since, _at, _summary and _elements only.")
+            takes = "A history takes _count, _since, _at, _summary and _elements only."
+            raise Refusal(400, "not-supported", takes, parameter_place(name))
     request.digest = search_digest(request.path, (pair for pair in request.applied if pair[0] not in _PRESENTATION))
     if page is not None:
         request.after = _after(page, request.digest)
@@ -110,7 +111,7 @@ def _read_parameter(request: HistoryRequest, name: str, text: str, settings: Fhi
     match name:
         case "_count":
             if not (text.isascii() and text.isdigit() and len(text) < 19):
-                raise Refusal(400, "invalid", "_count must be a whole number, such as _count=50.")
+                raise Refusal(400, "invalid", "_count must be a whole number, such as _count=50.", "http._count")
             request.count = max(1, min(int(text), settings.maximum_page_resources))
         case "_since":
             request.since = _range(name, text)[0]
@@ -129,7 +130,7 @@ def _read_parameter(request: HistoryRequest, name: str, text: str, settings: Fhi
 def _after(text: str, digest: str) -> list[int]:
     keys = decode_page(text, digest)
     if len(keys) != 4 or not all(type(key) is int and abs(key) <= _EVER for key in keys):
-        raise Refusal(400, "invalid", "The page token is not one this server made; start again.")
+        raise Refusal(400, "invalid", "The page token is not one this server made; start again.", "http._page")
     return keys
 
 
@@ -138,7 +139,8 @@ def _range(name: str, text: str) -> tuple[int, int]:
         # A plus sign in a query is a blank once it is decoded.
         return date_range(text.replace(" ", "+"))
     except ValueError:
-        raise Refusal(400, "invalid", f"{name} must be an instant, such as 2024-01-01T00:00:00Z.") from None
+        text = f"{name} must be an instant, such as 2024-01-01T00:00:00Z."
+        raise Refusal(400, "invalid", text, parameter_place(name)) from None
 
 
 def find_history(session: ReadSession | WriteSession, request: HistoryRequest) -> HistoryPage:

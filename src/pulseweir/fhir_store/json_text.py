@@ -15,6 +15,8 @@ from pulseweir.fhir_store.outcomes import Json, Refusal
 
 KNOWN_BYTES, KNOWN_TEXTS = 1_000, 4_096
 """Longest text of a member (a code, a reference) for which it is remembered what it says, and how many there are."""
+_WHOLE = "Resource"
+"""FHIRPath of what is wrong as a whole."""
 _TREE = msgspec.json.Decoder()
 _PIECES = msgspec.json.Decoder(dict[str, msgspec.Raw])
 Members = dict[str, msgspec.Raw]
@@ -40,7 +42,7 @@ def parse_object(body: bytes) -> Document:
         Refusal: 400 when the body is empty, no JSON, no object, absurdly deep, or repeats a key.
     """
     if not body.strip():
-        raise Refusal(400, "structure", "The body is empty; send one JSON object.")
+        raise Refusal(400, "structure", "The body is empty; send one JSON object.", _WHOLE)
     try:
         tree = _TREE.decode(body)
         text = msgspec.json.format(body, indent=-1)
@@ -50,9 +52,9 @@ def parse_object(body: bytes) -> Document:
     except RecursionError:
         raise _too_deep() from None
     except (msgspec.DecodeError, ValueError) as error:
-        raise Refusal(400, "structure", f"The body is not valid JSON: {_place(error)}.") from None
+        raise Refusal(400, "structure", f"The body is not valid JSON: {_place(error)}.", _WHOLE) from None
     if type(tree) is not dict:
-        raise Refusal(400, "structure", "The body must be one JSON object.")
+        raise Refusal(400, "structure", "The body must be one JSON object.", _WHOLE)
     if not is_certain:
         _refuse_duplicates(text)
     return Document(tree, text)
@@ -70,7 +72,7 @@ def check_depth(tree: Json, text: bytes, maximum_levels: int) -> None:
 
 
 def _too_deep() -> Refusal:
-    return Refusal(400, "too-costly", "The JSON is nested too deeply; flatten it.")
+    return Refusal(400, "too-costly", "The JSON is nested too deeply; flatten it.", _WHOLE)
 
 
 def _is_deeper(node: Any, levels: int) -> bool:
@@ -98,8 +100,8 @@ def _refuse_duplicates(text: bytes) -> None:
     json.loads(text, object_pairs_hook=unique)
 
 
-def _safe_name(key: str) -> str | None:
-    return key if key.isidentifier() and len(key) <= 64 else None
+def _safe_name(key: str) -> str:
+    return key if key.isidentifier() and len(key) <= 64 else _WHOLE
 
 
 def split_resource(text: bytes) -> tuple[bytes, bytes]:

@@ -35,10 +35,10 @@ def read_last(pairs: Pairs, *, strict: bool, settings: FhirStoreSettings, base_u
         "Observation", rest, strict=strict, settings=settings, base_url=base_url, path="Observation/$lastn"
     )
     if not any(isinstance(each, Criterion) and each.parameter.name in _WHO for each in request.criteria):
-        raise Refusal(400, "required", "$lastn needs a patient, such as patient=Patient/1.")
+        raise Refusal(400, "required", "$lastn needs a patient, such as patient=Patient/1.", "http.patient")
     text = wanted[-1] if wanted else "1"
     if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= settings.maximum_page_resources):
-        raise Refusal(400, "invalid", f"max is a number from 1 to {settings.maximum_page_resources}.")
+        raise Refusal(400, "invalid", f"max is a number from 1 to {settings.maximum_page_resources}.", "http.max")
     request.applied = [*((("max", text),) if wanted else ()), *request.applied]
     return request, int(text)
 
@@ -75,7 +75,12 @@ def _subjects(session: ReadSession | WriteSession, rows: Rows, who: list[Criteri
     common: set[int] | None = None
     for criterion in who:
         if criterion.modifier in {"not", "missing", "identifier"}:
-            raise Refusal(400, "not-supported", "$lastn takes a patient by reference only, such as patient=Patient/1.")
+            raise Refusal(
+                400,
+                "not-supported",
+                "$lastn takes a patient by reference only, such as patient=Patient/1.",
+                "http.patient",
+            )
         names = {name for text in criterion.values for name in rows.values.references(criterion, text)}
         numbers = {number for name in names if name and (number := session.terms.find(name)) is not None}
         common = numbers if common is None else common & numbers

@@ -1,5 +1,6 @@
 """Refusals and the OperationOutcome that tells the client why. Pure."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,6 +10,7 @@ import msgspec
 from pulseweir.errors import RejectRecord
 
 Json = dict[str, Any]
+_UNNAMED = re.compile(r"[^\w:.\-*]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,12 @@ class Refusal(RejectRecord):
     def outcome(self) -> Json:
         """The OperationOutcome of this refusal."""
         return operation_outcome(self.issues)
+
+
+def parameter_place(name: str) -> str:
+    """Where a refusal of a request's parameter lies, with what only a name has."""
+    shown = _UNNAMED.sub("?", name[:64])
+    return f"http.{shown}"
 
 
 @dataclass(slots=True)

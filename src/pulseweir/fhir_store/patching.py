@@ -67,7 +67,7 @@ def read_patch(content_type: str, body: bytes, settings: FhirStoreSettings) -> P
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in PATCH_TYPES and kind not in _LENIENT_TYPES:
-        raise Refusal(415, "not-supported", f"Send the patch as {JSON_PATCH} or {MERGE_PATCH}.")
+        raise Refusal(415, "not-supported", f"Send the patch as {JSON_PATCH} or {MERGE_PATCH}.", "http.Content-Type")
     if kind == JSON_PATCH or (kind in _LENIENT_TYPES and body.lstrip()[:1] == b"["):
         return Patch(_read_operations(body, settings), {})
     document = parse_object(body)
@@ -94,9 +94,11 @@ def _read_operations(body: bytes, settings: FhirStoreSettings) -> list[Any]:
     document = parse_object(b'{"patch":' + body + b"}")
     operations = document.tree.get("patch")
     if not isinstance(operations, list) or len(document.tree) != 1:
-        raise Refusal(400, "structure", "A JSON Patch is one array of operations.")
+        raise Refusal(400, "structure", "A JSON Patch is one array of operations.", "Resource")
     if len(operations) > _OPERATION_LIMIT:
-        raise Refusal(400, "too-costly", f"A patch may have {_OPERATION_LIMIT} operations at most; send several.")
+        raise Refusal(
+            400, "too-costly", f"A patch may have {_OPERATION_LIMIT} operations at most; send several.", "Resource"
+        )
     check_depth(document.tree, document.text, settings.maximum_depth_levels)
     return list(_with_digits(document.text)["patch"])
 
@@ -109,10 +111,11 @@ def _apply(tree: Any, resource_type: str, operations: list[Any]) -> Any:
             if isinstance(operation, dict) and operation.get("op") == "copy" and isinstance(operation.get("from"), str):
                 left -= _values_in(jsonpointer.resolve_pointer(tree, operation["from"]))
                 if left < 0:
-                    raise Refusal(400, "too-costly", f"{where} copies too much.")
+                    raise Refusal(400, "too-costly", f"{where} copies too much.", _path(resource_type, operation))
             tree = jsonpatch.apply_patch(tree, [operation], in_place=True)
         except jsonpatch.InvalidJsonPatch:
-            raise Refusal(400, "invalid", f"{where} is none that JSON Patch knows.") from None
+            path = _path(resource_type, operation)
+            raise Refusal(400, "invalid", f"{where} is none that JSON Patch knows.", path) from None
         except jsonpatch.JsonPatchTestFailed:
             path = _path(resource_type, operation)
             raise Refusal(422, "business-rule", f"{where} tests a value that is another.", path) from None
@@ -125,7 +128,8 @@ def _apply(tree: Any, resource_type: str, operations: list[Any]) -> Any:
 def _path(resource_type: str, operation: Any) -> str:
     """The place of an operation as FHIRPath, as far as it is made of names and positions."""
     steps: list[str | int] = []
-    for part in str(operation.get("path", "")).split("/")[1:]:
+    text = operation.get("path", "") if isinstance(operation, dict) else ""
+    for part in str(text).split("/")[1:]:
         if part.isascii() and part.isdigit() and len(part) < 10:
             steps.append(int(part))
         elif part.isidentifier() and len(part) <= 64:

@@ -152,10 +152,11 @@ def _types(pairs: Pairs, compartment: tuple[str, str | None] | None) -> tuple[st
     """The types that a search of several is for."""
     named = [[*filter(None, text.split(","))] for name, text in pairs if name == "_type" and text.strip(",")]
     if len(named) > 1:
-        raise Refusal(400, "invalid", "_type may be given once; join types by commas.")
+        raise Refusal(400, "invalid", "_type may be given once; join types by commas.", "http._type")
     for each in named[0] if named else ():
         if each not in RESOURCE_TYPES:
-            raise Refusal(400, "not-supported", f"_type names `{_shown(each)}`, which this server does not hold.")
+            text = f"_type names `{_shown(each)}`, which this server does not hold."
+            raise Refusal(400, "not-supported", text, "http._type")
     wanted = tuple(dict.fromkeys(named[0])) if named else RESOURCE_TYPES
     if compartment is None:
         return wanted

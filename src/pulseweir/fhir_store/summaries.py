@@ -62,7 +62,12 @@ def read_shape(pairs: Iterable[tuple[str, str]]) -> Shape | None:
     for name, text in pairs:
         if name == "_summary" and text:
             if text not in {"true", "text", "data", "false"}:
-                raise Refusal(400, "invalid", "_summary is true, text, data or false; count is for searches only.")
+                raise Refusal(
+                    400,
+                    "invalid",
+                    "_summary is true, text, data or false; count is for searches only.",
+                    "http._summary",
+                )
             summary = "" if text == "false" else text
         elif name == "_elements":
             elements += read_elements(text)

@@ -41,7 +41,12 @@ def answer_validate(session: Session, reading: Reading, settings: FhirStoreSetti
     if asked.mode == "delete":
         issues = _delete_issues(session, names)
     elif asked.resource is None:
-        raise Refusal(400, "required", "Send the resource to validate, bare or as the parameter `resource`.")
+        raise Refusal(
+            400,
+            "required",
+            "Send the resource to validate, bare or as the parameter `resource`.",
+            "Parameters.parameter",
+        )
     else:
         issues = _issues(asked, asked.resource, names, settings)
     if asked.profile:
@@ -105,7 +110,7 @@ def _issues(asked: _Asked, resource: Json, names: list[str], settings: FhirStore
 
 def _delete_issues(session: Session, names: list[str]) -> list[Issue]:
     if len(names) != 2:
-        raise Refusal(400, "required", "To validate a delete, ask Type/id/$validate.")
+        raise Refusal(400, "required", "To validate a delete, ask Type/id/$validate.", "Parameters.parameter")
     current = find_current(session.connection, session.terms, names[0], names[1])
     if current is None or current.deleted or not session.access.sees(current):
         return [Issue("not-found", "There is nothing to delete.")]

@@ -28,7 +28,7 @@ def check_id(text: str) -> str:
         Refusal: 400 for a text that no resource can have as its id.
     """
     if _ID.fullmatch(text) is None:
-        raise Refusal(400, "value", "An id is 1 to 64 characters of A-Z a-z 0-9 - and .")
+        raise Refusal(400, "value", "An id is 1 to 64 characters of A-Z a-z 0-9 - and .", "Resource.id")
     return text
 
 

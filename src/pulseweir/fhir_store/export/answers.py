@@ -73,7 +73,7 @@ async def answer_export(exports: Exports, call: Call, *, needs_token: bool) -> A
 
 async def _begin(exports: Exports, call: Call) -> Answer:
     if call.preference("respond-async") is None:
-        raise Refusal(400, "required", "An export is answered later: send Prefer: respond-async.")
+        raise Refusal(400, "required", "An export is answered later: send Prefer: respond-async.", "http.Prefer")
     is_post = call.method == "POST"
     document = parse_object(call.body) if is_post and call.body.strip() else None
     reading = Reading(call.segments, call.query, call.base_url, 0, call.is_strict, document=document)

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from pulseweir.fhir_store.dates import date_range
-from pulseweir.fhir_store.outcomes import Refusal
+from pulseweir.fhir_store.outcomes import Refusal, parameter_place
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES, compartment_parameters
 from pulseweir.fhir_store.query import Pairs, read_condition
 from pulseweir.fhir_store.search_request import SearchRequest
@@ -100,7 +100,7 @@ def read_kickoff(segments: list[str], pairs: Pairs, *, lenient: bool, is_post: b
         _refuse_unknown(pairs, may_name_patients=is_post and is_of_patients)
     asked = dict(pairs)
     if asked.get("_outputFormat", "ndjson").replace("fhir ndjson", "fhir+ndjson") not in _FORMATS:
-        raise Refusal(400, "not-supported", "This server exports application/fhir+ndjson only.")
+        raise Refusal(400, "not-supported", "This server exports application/fhir+ndjson only.", "http._outputFormat")
     # A plus sign in a query is a space once it is decoded.
     since = asked.get("_since", "").replace(" ", "+")
     if since:
@@ -119,10 +119,12 @@ def read_kickoff(segments: list[str], pairs: Pairs, *, lenient: bool, is_post: b
 
 def _refuse_unknown(pairs: Pairs, *, may_name_patients: bool) -> None:
     taken = {*_OWN, *_PRESENTATION} - (set() if may_name_patients else {"patient"})
-    if any(name not in taken for name, _ in pairs):
+    unknown = next((name for name, _ in pairs if name not in taken), None)
+    if unknown is not None:
         named = ", ".join(_OWN[:-1])
         text = f"$export takes {named}, and patient in the body of an export of Patients or a Group"
-        raise Refusal(400, "not-supported", f"{text}; send Prefer: handling=lenient to pass over others.")
+        text = f"{text}; send Prefer: handling=lenient to pass over others."
+        raise Refusal(400, "not-supported", text, parameter_place(unknown))
 
 
 def _listed(pairs: Pairs, wanted: str) -> Iterator[str]:
@@ -135,12 +137,13 @@ def _check_instant(text: str) -> None:
     try:
         date_range(text)
     except ValueError:
-        raise Refusal(400, "invalid", "_since must be an instant, such as 2024-01-01T00:00:00Z.") from None
+        text = "_since must be an instant, such as 2024-01-01T00:00:00Z."
+        raise Refusal(400, "invalid", text, "http._since") from None
 
 
 def _types(named: list[str], *, is_of_patients: bool) -> tuple[str, ...]:
     if not all(each in RESOURCE_TYPES for each in named):
-        raise Refusal(400, "not-supported", "_type names a type that this server does not hold.")
+        raise Refusal(400, "not-supported", "_type names a type that this server does not hold.", "http._type")
     wanted = tuple(dict.fromkeys(named)) or tuple(RESOURCE_TYPES)
     if not is_of_patients:
         return wanted
@@ -150,13 +153,15 @@ def _types(named: list[str], *, is_of_patients: bool) -> tuple[str, ...]:
 def _filters(pairs: Pairs, types: tuple[str, ...], *, lenient: bool) -> Iterator[Filter]:
     texts = [part for name, text in pairs if name == "_typeFilter" for part in _NEXT_FILTER.split(text) if part]
     if len(texts) > _MOST_FILTERS:
-        raise Refusal(400, "too-costly", f"An export has {_MOST_FILTERS} filters at most.")
+        raise Refusal(400, "too-costly", f"An export has {_MOST_FILTERS} filters at most.", "http._typeFilter")
     for text in texts:
         resource_type, _, query = text.partition("?")
         if resource_type not in types or not query:
             if lenient:
                 continue
-            raise Refusal(400, "invalid", "A _typeFilter is Type?criteria of a type that is exported.")
+            raise Refusal(
+                400, "invalid", "A _typeFilter is Type?criteria of a type that is exported.", "http._typeFilter"
+            )
         made = Filter(resource_type, tuple(parse_qsl(query, keep_blank_values=True)))
         made.search()
         yield made
@@ -168,7 +173,12 @@ def _elements(pairs: Pairs, *, lenient: bool) -> Iterator[str]:
         if _ELEMENT.fullmatch(each) and (not owner or owner in RESOURCE_TYPES):
             yield each
         elif not lenient:
-            raise Refusal(400, "invalid", "_elements are names of elements at the root, such as Observation.subject.")
+            raise Refusal(
+                400,
+                "invalid",
+                "_elements are names of elements at the root, such as Observation.subject.",
+                "http._elements",
+            )
 
 
 def _patients(pairs: Pairs) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import msgspec
 
 from pulseweir.fhir_store.calls import Reading
 from pulseweir.fhir_store.interactions import read
-from pulseweir.fhir_store.outcomes import Answer, Json, Refusal
+from pulseweir.fhir_store.outcomes import Answer, Json, Refusal, parameter_place
 from pulseweir.fhir_store.query import Pairs
 from pulseweir.fhir_store.session import WriteSession
 from pulseweir.fhir_store.settings import FhirStoreSettings
@@ -59,7 +59,7 @@ def answer_events(session: Session, reading: Reading, pairs: Pairs, settings: Fh
     tree = read(session, "Subscription", state.resource_id).tree()
     content = _CONTENTS.get(asked["content"]) if "content" in asked else content_of(tree)
     if content is None:
-        raise Refusal(400, "invalid", f"content is one of {', '.join(_CONTENTS)}.")
+        raise Refusal(400, "invalid", f"content is one of {', '.join(_CONTENTS)}.", "http.content")
     told = events(session, state, since - 1, until, settings.subscriptions.events_per_notification)
     # Whoever may read the Subscription may still not read what it is about.
     seen = {id(stored) for stored in session.access.show([event.stored for event in told])}
@@ -94,12 +94,12 @@ def _wanted(pairs: Pairs) -> dict[str, set[str]]:
         if name in wanted:
             wanted[name].update(text.split(","))
         elif name not in {"_format", "_pretty"}:
-            raise Refusal(400, "not-supported", "$status takes id and status only.")
+            raise Refusal(400, "not-supported", "$status takes id and status only.", parameter_place(name))
     return wanted
 
 
 def _number(asked: dict[str, str], name: str, otherwise: int) -> int:
     text = asked.get(name, str(otherwise))
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise Refusal(400, "invalid", f"{name} must be a whole number.")
+        raise Refusal(400, "invalid", f"{name} must be a whole number.", f"http.{name}")
     return int(text)

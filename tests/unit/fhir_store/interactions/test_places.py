@@ -1,0 +1,78 @@
+"""Every refusal of a body, a parameter or a header names the place at fault."""
+
+import httpx
+import pytest
+
+LATER = {"prefer": "respond-async"}
+STRICT = {"prefer": "handling=strict"}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "place"),
+    [
+        ("Patient/p_1", {}, "Resource.id"),
+        ("Patient/_history?_summary=count", {}, "http._summary"),
+        ("?_type=Foo", {}, "http._type"),
+        ("?_type=Patient&_type=Group", {}, "http._type"),
+        ("Patient/_history?_since=soon", {}, "http._since"),
+        ("Patient/_history?_at=2023-02-30", {}, "http._at"),
+        ("Patient/_history?_count=1e9", {}, "http._count"),
+        ("Patient/_history?f/oo=1", STRICT, "http.f?oo"),
+        ("Patient/$everything?start=2023-02-30", {}, "http.start"),
+        ("Patient/$everything?_since=ge2024", {}, "http._since"),
+        ("Patient/$everything?foo=1", STRICT, "http.foo"),
+        ("Observation/$lastn", {}, "http.patient"),
+        ("Observation/$lastn?patient:missing=false", {}, "http.patient"),
+        ("Observation/$lastn?patient=p1&max=0", {}, "http.max"),
+        ("Subscription/$status?foo=1", {}, "http.foo"),
+        ("$export", {}, "http.Prefer"),
+        ("$export?_type=Foo", LATER, "http._type"),
+        ("$export?_since=soon", LATER, "http._since"),
+        ("$export?_outputFormat=csv", LATER, "http._outputFormat"),
+        ("$export?_typeFilter=Foo?x=1", LATER, "http._typeFilter"),
+        ("$export?_elements=1", LATER, "http._elements"),
+        ("$export?foo=1", LATER, "http.foo"),
+    ],
+)
+async def test_a_refused_question_names_its_place(
+    http: httpx.AsyncClient, path: str, headers: dict[str, str], place: str
+) -> None:
+    response = await http.get(path, headers=headers)
+
+    assert response.status_code == 400
+    assert response.json()["issue"][0]["expression"] == [place]
+
+
+@pytest.mark.parametrize("body", ["", "null", "[]", "{", '{"a": 01}', "[" * 5000, '{"": 1, "": 2}'])
+async def test_a_body_that_is_no_resource_is_at_fault_as_a_whole(http: httpx.AsyncClient, body: str) -> None:
+    response = await http.post("Patient", content=body, headers={"content-type": "application/fhir+json"})
+
+    assert response.status_code == 400
+    assert response.json()["issue"][0]["expression"] == ["Resource"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status", "place"),
+    [
+        ("application/xml", "<x/>", 415, "http.Content-Type"),
+        ("application/json-patch+json", "{}", 400, "Resource"),
+        ("application/json-patch+json", "[1]", 400, "Patient"),
+        ("application/json-patch+json", '[{"op": "brew", "path": "/name/0"}]', 400, "Patient.name[0]"),
+    ],
+)
+async def test_a_refused_patch_names_its_place(
+    http: httpx.AsyncClient, kind: str, body: str, status: int, place: str
+) -> None:
+    await http.put("Patient/p1", json={"resourceType": "Patient", "id": "p1"})
+
+    response = await http.patch("Patient/p1", content=body, headers={"content-type": kind})
+
+    assert response.status_code == status
+    assert response.json()["issue"][0]["expression"] == [place]
+
+
+@pytest.mark.parametrize("path", ["_search", "Patient/_search"])
+async def test_a_search_takes_no_other_method(http: httpx.AsyncClient, path: str) -> None:
+    response = await http.put(path, json={})
+
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, POST")
