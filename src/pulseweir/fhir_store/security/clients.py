@@ -65,8 +65,9 @@ class Clients:
         self._look()
 
     def __bool__(self) -> bool:
+        """Whether there is a file, be it without clients: who takes the last token back means nobody, not anybody."""
         self._look()
-        return bool(self._callers)
+        return self._stamp is not None
 
     def by_token(self, token: str, now_microseconds: int) -> Caller | None:
         """The caller that a token stands for; None when it is nobody's, or past its end."""

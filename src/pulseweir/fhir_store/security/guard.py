@@ -1,7 +1,8 @@
 """Who stands at the door: from a request's token or certificate to its caller, and whether the server is open.
 
-Open means that nobody is asked who they are: only so while no clients and no issuer are configured, and only on
-loopback. A server that began open closes with the first client added; one that asks never opens while it runs.
+Open means that nobody is asked who they are: only so while there never was a client and no issuer is set, and only on
+loopback. A server that began open closes with the first client added; one that asks never opens while it runs, nor
+when it starts again without the clients it had.
 """
 
 import hmac

@@ -43,6 +43,8 @@ async def test_the_first_client_closes_an_open_server_and_the_last_one_gone_does
         revoke_client(site.directory / CLIENTS_NAME, "app")
         assert (await http.get("Patient", headers={"authorization": f"Bearer {token}"})).status_code == 401
         assert (await http.get("Patient")).status_code == 401
+    async with site.http() as http:  # as after a restart
+        assert (await http.get("Patient")).status_code == 401
 
 
 @pytest.mark.parametrize("credentials", ["Bearer nonsense", "Bearer ", "Basic YTpi", "bearer", "Bearer a.b.c"])
