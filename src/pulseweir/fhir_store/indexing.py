@@ -319,18 +319,19 @@ def _coded(concepts: Any) -> Coded:
     concepts = concepts if type(concepts) is list else [concepts]
     if len(concepts) == 1 and len(concepts[0].get("coding", ())) == 1:
         (coding,) = concepts[0]["coding"]
-        return _one_coding(
-            coding.get("code", ""), coding.get("system", ""), coding.get("display", ""), concepts[0].get("text", "")
-        )
+        said = coding.get("code", ""), coding.get("system", ""), coding.get("display", ""), concepts[0].get("text", "")
+        return (_known_coding if sum(map(len, said)) <= KNOWN_BYTES else _one_coding)(*said)
     codings = {token for concept in concepts for token in tokens(concept, "CodeableConcept")}
     texts = {normalized(text) for concept in concepts for text in token_texts(concept, "CodeableConcept")}
     return Coded(tuple(sorted(codings)), tuple(sorted(texts)))
 
 
-@lru_cache(maxsize=4096)
 def _one_coding(code: str, system: str, display: str, text: str) -> Coded:
     texts = sorted({normalized(each) for each in (display, text) if each})
     return Coded(((code, system),) if code or system else (), tuple(texts))
+
+
+_known_coding = lru_cache(maxsize=4096)(_one_coding)
 
 
 _COLUMNS: dict[str, Callable[[Any], Any]] = {

@@ -13,6 +13,7 @@ from pulseweir.fhir_store.parameters import RESOURCE_TYPES, Parameter, compartme
 from pulseweir.fhir_store.search_request import (
     ID,
     LAST_UPDATED,
+    REMEMBERED_LETTERS,
     Chain,
     Condition,
     Criterion,
@@ -191,13 +192,17 @@ def _read_criterion(request: SearchRequest, name: str, text: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=4096)
 def read_condition(resource_type: str, name: str, text: str, links: int = 0) -> Condition | None:
     """What one parameter of a search asks, chains and ``_has`` included; None for a parameter that is not known.
 
     Raises:
         Refusal: 400 for a modifier or a chain that cannot be followed.
     """
+    is_short = len(name) + len(text) <= REMEMBERED_LETTERS
+    return (_known_condition if is_short else _read_condition)(resource_type, name, text, links)
+
+
+def _read_condition(resource_type: str, name: str, text: str, links: int) -> Condition | None:
     if links > _LONGEST_CHAIN:
         raise Refusal(400, "too-costly", "The search leads through too many types; shorten the chain.")
     if name.startswith("_has:"):
@@ -221,6 +226,9 @@ def read_condition(resource_type: str, name: str, text: str, links: int = 0) -> 
         members = tuple(token for url in values for token in tokens_in(unescape(url)))
         return Criterion(parameter, "" if modifier == "in" else "not", members)
     return Criterion(parameter, modifier, values)
+
+
+_known_condition = lru_cache(maxsize=4096)(_read_condition)
 
 
 def _takes(parameter: Parameter, modifier: str) -> bool:

@@ -11,6 +11,8 @@ from pulseweir.fhir_store.parameters import Parameter
 Pairs = Sequence[tuple[str, str]]
 ID = Parameter("_id", "id")
 LAST_UPDATED = Parameter("_lastUpdated", "updated")
+REMEMBERED_LETTERS = 4_000
+"""Longest parameter of a search that is remembered: a form may hold millions of letters."""
 
 
 @dataclass(frozen=True, slots=True)

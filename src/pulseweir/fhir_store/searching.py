@@ -11,7 +11,7 @@ from pulseweir.fhir_store.including import Including
 from pulseweir.fhir_store.outcomes import Refusal, operation_outcome
 from pulseweir.fhir_store.paging import PAGE_PARAMETER, encode_page, join_sent
 from pulseweir.fhir_store.query import Pairs, read_search
-from pulseweir.fhir_store.search_request import SearchRequest
+from pulseweir.fhir_store.search_request import REMEMBERED_LETTERS, SearchRequest
 from pulseweir.fhir_store.search_sql import compile_search
 from pulseweir.fhir_store.security.limits import check_search_cost
 from pulseweir.fhir_store.security.maker import revealed
@@ -23,7 +23,7 @@ from pulseweir.fhir_store.storage import ReadSession
 from pulseweir.fhir_store.summaries import Shape
 
 _COLUMNS = 7
-_quoted = lru_cache(maxsize=4096)(quote_plus)
+_known_quoted = lru_cache(maxsize=4096)(quote_plus)
 
 
 @dataclass(slots=True)
@@ -138,6 +138,10 @@ def searchset(page: SearchPage, request: SearchRequest, base_url: str) -> bytes:
     if entries:
         bundle["entry"] = msgspec.Raw(b"[" + b",".join(entries) + b"]")
     return msgspec.json.encode(bundle)
+
+
+def _quoted(text: str) -> str:
+    return (_known_quoted if len(text) <= REMEMBERED_LETTERS else quote_plus)(text)
 
 
 def _link(here: str, query: str, request: SearchRequest, after: list[Any] | None) -> str:

@@ -5,6 +5,9 @@ from typing import Any
 
 import apsw
 
+_MOST_KEPT, _LONGEST_KEPT = 100_000, 1_000
+"""How many names are remembered, and letters of the longest: a text of a client's may have millions."""
+
 
 class Terms:
     """Interned names, read through one connection; an id once committed never changes."""
@@ -51,6 +54,8 @@ class Terms:
         self._ids = {"": 0}
 
     def _keep(self, text: str, number: int) -> None:
-        if len(self._ids) > 100_000:
+        if len(text) > _LONGEST_KEPT:
+            return
+        if len(self._ids) > _MOST_KEPT:
             self.forget()
         self._ids[text] = number
