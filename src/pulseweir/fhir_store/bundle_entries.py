@@ -23,7 +23,24 @@ if TYPE_CHECKING:
 _METHODS = frozenset({"DELETE", "POST", "PUT", "PATCH", "GET", "HEAD"})
 
 
-class RequestPart(msgspec.Struct, rename="camel"):
+Unread = msgspec.Raw | msgspec.UnsetType
+"""A member that R4 has and that changes nothing here. Others are refused: `ifNoneExists` must not be passed over."""
+
+
+def _beside(name: str) -> Any:
+    """The place of what R4 puts beside a primitive."""
+    return msgspec.field(default=msgspec.UNSET, name=f"_{name}")
+
+
+class ElementPart(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """What every part of a Bundle may have."""
+
+    id: Unread = msgspec.UNSET
+    extension: Unread = msgspec.UNSET
+    modifier_extension: Unread = msgspec.UNSET
+
+
+class RequestPart(ElementPart, kw_only=True):
     """``Bundle.entry.request``."""
 
     method: str
@@ -32,21 +49,47 @@ class RequestPart(msgspec.Struct, rename="camel"):
     if_none_match: str | None = None
     if_modified_since: str | None = None
     if_none_exist: str | None = None
+    method_beside: Unread = _beside("method")
+    url_beside: Unread = _beside("url")
+    if_match_beside: Unread = _beside("ifMatch")
+    if_none_match_beside: Unread = _beside("ifNoneMatch")
+    if_modified_since_beside: Unread = _beside("ifModifiedSince")
+    if_none_exist_beside: Unread = _beside("ifNoneExist")
 
 
-class EntryPart(msgspec.Struct, rename="camel"):
+class EntryPart(ElementPart):
     """``Bundle.entry``."""
 
     request: RequestPart | None = None
     full_url: str | None = None
-    resource: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    resource: Unread = msgspec.UNSET
+    link: Unread = msgspec.UNSET
+    search: Unread = msgspec.UNSET
+    response: Unread = msgspec.UNSET
+    full_url_beside: Unread = _beside("fullUrl")
 
 
-class BundlePart(msgspec.Struct, rename="camel"):
+class BundlePart(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """The Bundle around the entries."""
 
     type: str
     entry: list[EntryPart] = []
+    resource_type: Unread = msgspec.UNSET
+    id: Unread = msgspec.UNSET
+    meta: Unread = msgspec.UNSET
+    implicit_rules: Unread = msgspec.UNSET
+    language: Unread = msgspec.UNSET
+    identifier: Unread = msgspec.UNSET
+    timestamp: Unread = msgspec.UNSET
+    total: Unread = msgspec.UNSET
+    link: Unread = msgspec.UNSET
+    signature: Unread = msgspec.UNSET
+    id_beside: Unread = _beside("id")
+    implicit_rules_beside: Unread = _beside("implicitRules")
+    language_beside: Unread = _beside("language")
+    type_beside: Unread = _beside("type")
+    timestamp_beside: Unread = _beside("timestamp")
+    total_beside: Unread = _beside("total")
 
 
 @dataclass(slots=True)
@@ -106,7 +149,8 @@ def read_bundle(
     try:
         bundle = msgspec.json.decode(document.text, type=BundlePart)
     except msgspec.ValidationError as error:
-        raise Refusal(400, "structure", f"The Bundle is malformed: {error}.", "Bundle.entry") from None
+        place = "Bundle.entry" if "$.entry" in str(error) else "Bundle"
+        raise Refusal(400, "structure", f"The Bundle is malformed: {str(error)[:200]}.", place) from None
     if bundle.type not in {"batch", "transaction"}:
         raise Refusal(400, "value", "Bundle.type must be batch or transaction.", "Bundle.type")
     if len(bundle.entry) > settings.maximum_bundle_entries:
