@@ -365,6 +365,9 @@ def _placed(refusal: Refusal, entry: Entry) -> Refusal:
     issues = []
     for issue in refusal.issues:
         within = f"{where}.resource.{issue.expression.partition('.')[2]}" if issue.expression else where
+        if issue.expression and issue.expression.startswith("http."):
+            # What a request of its own says in its URL and headers, an entry says in its request.
+            within = f"{where}.request"
         path = issue.expression if issue.expression and issue.expression.startswith("Bundle.") else within
         issues.append(Issue(issue.code, f"{where}: {issue.text}", path.rstrip("."), issue.severity))
     return Refusal(refusal.status, issues[0].code, issues[0].text, issues=issues)

@@ -32,7 +32,8 @@ def check_if_match(current: "Stored | None", if_match: str | None) -> None:
     is_there = current is not None and not current.deleted
     if not is_there or current is None or not ("*" in wanted or str(current.version) in wanted):
         held = f"version {current.version}" if is_there and current is not None else "nothing"
-        raise Refusal(412, "conflict", f"If-Match names another version than the one held ({held}); read it again.")
+        text = f"If-Match names another version than the one held ({held}); read it again."
+        raise Refusal(412, "conflict", text, "http.If-Match")
 
 
 def check_if_none_match(current: "Stored | None", if_none_match: str | None) -> None:
@@ -47,9 +48,11 @@ def check_if_none_match(current: "Stored | None", if_none_match: str | None) -> 
     if current is None or current.deleted:
         return
     if "*" in wanted:
-        raise Refusal(412, "conflict", "If-None-Match is * and the resource is there already; read it.")
+        raise Refusal(
+            412, "conflict", "If-None-Match is * and the resource is there already; read it.", "http.If-None-Match"
+        )
     if str(current.version) in wanted:
-        raise Refusal(412, "conflict", "If-None-Match names the version that is held; read it.")
+        raise Refusal(412, "conflict", "If-None-Match names the version that is held; read it.", "http.If-None-Match")
 
 
 def is_known(stored: "Stored", if_none_match: str | None, if_modified_since: str | None) -> bool:

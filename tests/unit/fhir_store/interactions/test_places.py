@@ -5,6 +5,7 @@ import pytest
 
 LATER = {"prefer": "respond-async"}
 STRICT = {"prefer": "handling=strict"}
+PATIENT = {"resourceType": "Patient", "id": "p1"}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ async def test_a_body_that_is_no_resource_is_at_fault_as_a_whole(http: httpx.Asy
 async def test_a_refused_patch_names_its_place(
     http: httpx.AsyncClient, kind: str, body: str, status: int, place: str
 ) -> None:
-    await http.put("Patient/p1", json={"resourceType": "Patient", "id": "p1"})
+    await http.put("Patient/p1", json=PATIENT)
 
     response = await http.patch("Patient/p1", content=body, headers={"content-type": kind})
 
@@ -76,3 +77,30 @@ async def test_a_search_takes_no_other_method(http: httpx.AsyncClient, path: str
     response = await http.put(path, json={})
 
     assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, POST")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"method": "GET", "url": "Patient?birthdate=2023-02-30"},
+        {"method": "PUT", "url": "Patient/p1", "ifMatch": 'W/"7"'},
+        {"method": "POST", "url": "Patient", "ifNoneExist": "Group?_id=1"},
+    ],
+)
+async def test_what_an_entry_asks_is_at_fault_in_its_request(http: httpx.AsyncClient, asked: dict[str, str]) -> None:
+    entry = {"request": asked} if asked["method"] == "GET" else {"request": asked, "resource": PATIENT}
+
+    response = await http.post("", json={"resourceType": "Bundle", "type": "transaction", "entry": [entry]})
+
+    assert response.status_code in {400, 412}
+    assert response.json()["issue"][0]["expression"] == ["Bundle.entry[0].request"]
+
+
+@pytest.mark.parametrize(("header", "tag"), [("If-Match", 'W/"7"'), ("If-None-Match", "*"), ("If-None-Match", 'W/"1"')])
+async def test_a_precondition_that_does_not_hold_is_named(http: httpx.AsyncClient, header: str, tag: str) -> None:
+    await http.put("Patient/p1", json=PATIENT)
+
+    response = await http.put("Patient/p1", json=PATIENT, headers={header: tag})
+
+    assert response.status_code == 412
+    assert response.json()["issue"][0]["expression"] == [f"http.{header}"]
