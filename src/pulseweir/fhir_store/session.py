@@ -63,6 +63,7 @@ class Stored(NamedTuple):
         return f'W/"{self.version}"'
 
 
+_DAY_MICROSECONDS = 86_400_000_000
 SHORT_READ_STEPS = 20_000
 """Steps of SQLite's machine, about a millisecond: a switch of threads would cost more than most searches."""
 
@@ -114,8 +115,14 @@ class WriteSession:
         return self._connection
 
     def begin(self, now_microseconds: int) -> None:
-        """Forget the transaction before this one."""
-        self.now_microseconds = now_microseconds
+        """Forget the transaction before this one.
+
+        Versions of a clock that was set back are later than those before it all the same: who asks for what changed
+        since would miss them. A clock that was a day ahead or more was wrong, and is not held to.
+        """
+        before = self.now_microseconds or self._newest()
+        goes_back = 0 < before - now_microseconds < _DAY_MICROSECONDS
+        self.now_microseconds = before + 1 if goes_back else now_microseconds
         self.changed_types.clear()
         self._rows.cut()
         self._marks.clear()
@@ -123,6 +130,15 @@ class WriteSession:
         self._settings = {}
         self._next_pk = None
         self._is_settled = True
+
+    def _newest(self) -> int:
+        """Instant of the newest version, found by one step in the index a type; 0 in an empty store."""
+        statement = (
+            "WITH RECURSIVE held (type) AS (SELECT min(type) FROM resource UNION ALL"
+            " SELECT (SELECT min(type) FROM resource WHERE type > held.type) FROM held WHERE held.type IS NOT NULL)"
+            " SELECT coalesce(max((SELECT max(updated) FROM resource WHERE type = held.type)), 0) FROM held"
+        )
+        return int(self._connection.execute(statement).get)
 
     def settle(self) -> None:
         """Write what is gathered; needed before a commit."""
