@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 
 from pulseweir.fhir_store.definitions.tables import compartments, known_types
 from pulseweir.fhir_store.outcomes import Issue, Refusal
-from pulseweir.fhir_store.paging import PAGE_PARAMETER, decode_page, encode_page, search_digest
+from pulseweir.fhir_store.paging import PAGE_PARAMETER, decode_page, search_digest
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES, Parameter, compartment_parameters, parameters_of
 from pulseweir.fhir_store.search_request import (
     ID,
@@ -31,12 +31,9 @@ from pulseweir.fhir_store.summaries import read_elements
 __all__ = [
     "ID",
     "LAST_UPDATED",
-    "PAGE_PARAMETER",
     "Criterion",
     "Pairs",
     "SearchRequest",
-    "decode_page",
-    "encode_page",
     "read_condition",
     "read_search",
 ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES, compartment_parameters
 from pulseweir.fhir_store.security.compartment import has_token, patients_of
-from pulseweir.fhir_store.security.scopes import EVERYTHING, READ, SEARCH, Grant
+from pulseweir.fhir_store.security.scopes import READ, SEARCH, Grant
 
 ISSUER_ORIGIN = "issuer:"
 """Begins the origin of callers with signed tokens."""
@@ -86,10 +86,6 @@ class Caller:
         if resource_type == "*":
             return all(self.may(name, letter) for name in RESOURCE_TYPES)
         return bool(self.alternatives(resource_type, letter))
-
-    def may_any(self, letter: str) -> bool:
-        """Whether it may do this with some type."""
-        return any(self.may(name, letter) for name in RESOURCE_TYPES)
 
     def require(self, resource_type: str, letters: str) -> None:
         """Nothing, if it may do all of this with the type.
@@ -168,5 +164,3 @@ ANYBODY = Caller("anybody", origin="anybody")
 """Whoever reaches an open server."""
 HOUSE = Caller("house", is_house=True, origin="house")
 """The roles of this house."""
-FULL_GRANTS = (Grant("system", "*", EVERYTHING),)
-"""Everything, by scope: `system/*.cruds`."""
