@@ -248,8 +248,10 @@ class FhirStore:
                 with contextlib.suppress(apsw.Error):
                     self._connection.execute("ROLLBACK")
                 raise
-        except (apsw.Error, OSError) as error:
-            failure = RetryLater(f"The FHIR store could not commit ({type(error).__name__}); check the disk.")
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and the writer goes on
+            failure = error
+            if isinstance(error, (apsw.Error, OSError)):
+                failure = RetryLater(f"The FHIR store could not commit ({type(error).__name__}); check the disk.")
             results = [(unit, None, failure) for unit in units]
         if self.after_commit is not None:
             self.after_commit(session.changed_types)

@@ -69,6 +69,22 @@ async def test_a_commit_that_fails_stores_nothing_and_the_next_does(store: FhirS
     assert held(store) == {"a"}
 
 
+async def test_whoever_waits_hears_of_a_fault_of_the_writer_itself(
+    store: FhirStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: WriteSession) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(WriteSession, "settle", fails)
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(store.write(put("a")), 10)
+
+    assert store.is_ready
+    assert await store.write(put("b")) == "b"
+    assert held(store) == {"b"}
+
+
 async def test_loops_of_several_threads_may_write(store: FhirStore) -> None:
     async def many(prefix: str) -> list[str]:
         writes = (store.write(put(f"{prefix}{place}")) for place in range(100))
