@@ -183,15 +183,9 @@ def open_fhir_store(settings: Settings, clock: Clock) -> "FhirStore":
         FhirStoreUnusable: Its file cannot be read or written.
         DataDirectoryNewer: Written by a newer release; upgrade, or restore a backup.
     """
-    import apsw
-
     from pulseweir.fhir_store.storage import FhirStore
 
-    directory = fhir_directory(settings)
-    try:
-        return FhirStore.open(directory, clock, settings.fhir_store)
-    except (apsw.Error, OSError) as error:
-        raise FhirStoreUnusable(directory, type(error).__name__) from error
+    return FhirStore.open(fhir_directory(settings), clock, settings.fhir_store)
 
 
 def association_changes(settings: Settings) -> Callable[[], int | None] | None:
@@ -257,16 +251,6 @@ class PortTaken(RefuseToStart):
         self.port = port
         super().__init__(
             f"{address}:{port} cannot be opened: {cause}. Stop what holds it, or choose another port in the settings."
-        )
-
-
-class FhirStoreUnusable(RefuseToStart):
-    """The file of the FHIR store cannot be opened."""
-
-    def __init__(self, directory: Path, cause: str) -> None:
-        super().__init__(
-            f"The FHIR store in {directory} cannot be opened ({cause}). Check that this user may write the folder and"
-            " that the disk has room; where the file itself is damaged, restore a backup."
         )
 
 

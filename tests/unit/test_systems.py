@@ -9,11 +9,11 @@ from starlette.applications import Starlette
 
 from pulseweir.clock import Clock
 from pulseweir.errors import RefuseToStart
+from pulseweir.fhir_store.storage import FhirStoreUnusable
 from pulseweir.run_files import write_ready
 from pulseweir.settings import load_settings
 from pulseweir.systems import (
     EmbeddedServer,
-    FhirStoreUnusable,
     PortTaken,
     association_changes,
     fhir_base_url,

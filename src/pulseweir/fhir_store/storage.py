@@ -17,7 +17,7 @@ import apsw
 import structlog
 
 from pulseweir.clock import Clock, real_microseconds
-from pulseweir.errors import RetryLater
+from pulseweir.errors import RefuseToStart, RetryLater
 from pulseweir.fhir_store.change_count import COUNTED_TYPES, ChangeCount
 from pulseweir.fhir_store.change_count import FILE_NAME as COUNT_FILE_NAME
 from pulseweir.fhir_store.definitions.tables import parameters_digest
@@ -36,6 +36,16 @@ INDEX_LAYOUT = 5
 _REINDEX_RESOURCES = 5_000
 _GATHER_SECONDS = 0.02
 """How long units that nobody waits for gather when no other write comes."""
+
+
+class FhirStoreUnusable(RefuseToStart):
+    """The file of the FHIR store cannot be opened."""
+
+    def __init__(self, directory: Path, cause: str) -> None:
+        super().__init__(
+            f"The FHIR store in {directory} cannot be opened ({cause}). Check that this user may write the folder and"
+            " that the disk has room; where the file itself is damaged, restore a backup."
+        )
 
 
 class _Sign(Enum):
@@ -99,8 +109,12 @@ class FhirStore:
 
         Raises:
             DataDirectoryNewer: Written by a newer release; upgrade, or restore a backup.
+            FhirStoreUnusable: Its file cannot be read or written.
         """
-        return cls(directory / FILE_NAME, clock, settings or FhirStoreSettings())
+        try:
+            return cls(directory / FILE_NAME, clock, settings or FhirStoreSettings())
+        except (apsw.Error, OSError) as error:
+            raise FhirStoreUnusable(directory, type(error).__name__) from error
 
     @property
     def is_ready(self) -> bool:
