@@ -22,6 +22,10 @@ RELEASED = Path(__file__).parent / "data" / "store_version_1.sql"
 """Dump of a store as the release with schema version 1 wrote it: each type of row, changed and deleted ones too."""
 
 
+class KilledHere(Exception):
+    """Stands for the process being killed at this place."""
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     connection = apsw.Connection(str(tmp_path / FILE_NAME))
@@ -128,7 +132,7 @@ async def test_an_index_half_made_anew_goes_on_where_it_stood(directory: Path, m
 
     def reindex_or_stop(session: WriteSession, after: int, limit: int) -> int | None:
         if next(turns) % 2 == 0:
-            raise InterruptedError
+            raise KilledHere
         return original(session, after, limit)
 
     monkeypatch.setattr(WriteSession, "reindex", reindex_or_stop)
@@ -137,7 +141,7 @@ async def test_an_index_half_made_anew_goes_on_where_it_stood(directory: Path, m
     while opened is None:
         try:
             opened = FhirStore.open(directory, Clock())
-        except InterruptedError:
+        except KilledHere:
             stops += 1
 
     assert stops > 0
