@@ -12,6 +12,7 @@ import uvicorn
 from pulseweir.backends.settings import FhirServiceSettings
 from pulseweir.clock import Clock
 from pulseweir.errors import RefuseToStart, RetryLater
+from pulseweir.http_connections import WatchedConnection
 from pulseweir.ingest.hub.settings import is_loopback
 from pulseweir.listening import listen
 from pulseweir.run_files import read_ready
@@ -235,7 +236,7 @@ def pages_config(pages: "Starlette", settings: WebSettings) -> uvicorn.Config:
         ssl_certfile=str(settings.certificate_file) if settings.certificate_file else None,
         ssl_keyfile=str(settings.private_key_file) if settings.private_key_file else None,
         loop="uvloop",
-        http="httptools",
+        http=WatchedConnection,
         ws="none",
         access_log=False,
         log_config=None,

@@ -80,7 +80,7 @@ class BundleRun:
                 self._note(entry, refusal.status)
                 if self._request.is_transaction:
                     raise _placed(refusal, entry) from None
-                answers[entry.place] = _refused(refusal)
+                answers[entry.place] = _refused(refusal.located(f"Bundle.entry[{entry.place}]"))
         if self._request.is_transaction:
             self._check_references()
         kind = b"transaction-response" if self._request.is_transaction else b"batch-response"

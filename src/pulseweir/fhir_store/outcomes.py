@@ -11,6 +11,15 @@ from pulseweir.errors import RejectRecord
 
 Json = dict[str, Any]
 _UNNAMED = re.compile(r"[^\w:.\-*]")
+_REQUEST_PLACES = {
+    401: "http.Authorization",
+    403: "http.Authorization",
+    405: "http.method",
+    406: "http.Accept",
+    408: "Resource",
+    413: "Resource",
+    429: "http.Authorization",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,5 +115,7 @@ def done_outcome(text: str) -> Json:
 
 
 def refusal_answer(refusal: Refusal) -> Answer:
-    """The HTTP answer that carries a refusal."""
+    """The HTTP answer that carries a refusal; what names no place lies in the request, or in the server."""
+    if refusal.status < 500:
+        refusal.located(_REQUEST_PLACES.get(refusal.status, "http.url"))
     return Answer(refusal.status, msgspec.json.encode(refusal.outcome()), dict(refusal.headers))

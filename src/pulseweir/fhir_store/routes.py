@@ -139,9 +139,11 @@ async def _create(store: FhirStore, call: Call) -> Answer:
     def work(session: WriteSession) -> Written:
         if condition is None:
             return create(session, incoming)
-        return create(
-            session, incoming, find_one(session, incoming.resource_type, condition, store.settings, call.base_url)
-        )
+        try:
+            match = find_one(session, incoming.resource_type, condition, store.settings, call.base_url)
+        except Refusal as refusal:
+            raise refusal.located("http.If-None-Exist" if "if-none-exist" in call.headers else "http.url") from None
+        return create(session, incoming, match)
 
     return await _write(store, call, work)
 

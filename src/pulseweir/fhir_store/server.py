@@ -7,14 +7,11 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pulseweir.fhir_store.app import create_app
 from pulseweir.fhir_store.security.guard import Guard
 from pulseweir.fhir_store.storage import FhirStore
-
-HEAD_SECONDS, KEPT_SECONDS = 30, 75
-"""How long a new connection waits for its first request's head, and one that had requests for the next."""
+from pulseweir.http_connections import KEPT_SECONDS, WatchedConnection
 
 
 def make_server(
@@ -89,31 +86,11 @@ class OneWriteTransport:
             self._transport.write(b"".join(held))
 
 
-class _OneWriteProtocol(HttpToolsProtocol):
-    """Head and body of an answer leave in one piece, and a connection on which nothing comes about is ended.
-
-    uvicorn itself sends two pieces, and waits without end for the rest of a head.
-    """
+class _OneWriteProtocol(WatchedConnection):
+    """Head and body of an answer leave in one piece; uvicorn itself sends two."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(OneWriteTransport(transport, self.loop))  # type: ignore[arg-type]
-        self._look_again = self.loop.call_later(HEAD_SECONDS, self._look, None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._look_again.cancel()
-        super().connection_lost(exc)
-
-    def _look(self, before: tuple[Any, int] | None) -> None:
-        """End the connection when it waits for a request's head, and has neither got one nor sent on since `before`.
-
-        One look a connection and minute costs nothing, a timer a request would.
-        """
-        is_waiting = self.cycle is None or self.cycle.response_complete
-        now = self.cycle, self.transport.get_write_buffer_size()
-        if is_waiting and (before or (None, 0)) == now:
-            self.transport.abort()
-            return
-        self._look_again = self.loop.call_later(KEPT_SECONDS, self._look, now if is_waiting else None)
 
 
 class _CertificateProtocol(_OneWriteProtocol):

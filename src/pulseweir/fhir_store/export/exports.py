@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from pulseweir.clock import real_microseconds
+from pulseweir.errors import RetryLater
 from pulseweir.fhir_store.export.kickoff import Wanted
 from pulseweir.fhir_store.export.writing import ExportedFile, Stopped, snapshot, write_files
 from pulseweir.fhir_store.outcomes import Refusal
@@ -105,14 +106,20 @@ class Exports:
 
         Raises:
             Refusal: 429 when too many are unfinished.
+            RetryLater: Its folder cannot be written; give the disk room.
         """
         self.sweep()
         if sum(each.status == "working" for each in self._exports.values()) >= self._settings.unfinished_exports:
             text = "Too many exports are unfinished; wait for one, or cancel it."
             raise Refusal(429, "throttled", text, headers={"retry-after": "60"})
         export = Export(secrets.token_urlsafe(24), owner, url, wanted)
-        self.folder(export).mkdir(parents=True, mode=0o700)
-        self._keep(export)
+        try:
+            self.folder(export).mkdir(parents=True, mode=0o700)
+            self._keep(export)
+        except OSError as error:
+            self._remove(export)
+            text = f"The export could not be begun ({type(error).__name__}); check the disk, and ask again."
+            raise RetryLater(text) from error
         self._exports[export.name] = export
         self._pool.submit(self._work, export)
         return export

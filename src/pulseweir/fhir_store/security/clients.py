@@ -4,11 +4,13 @@ A token is 256 random bits, so that its plain SHA-256 tells nobody the token. Th
 change counts from the next request on.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -134,11 +136,8 @@ def add_client(path: Path, entry: ClientEntry, now_microseconds: int) -> str:
     """Add a client and give its token, "" for one with a certificate; the token is kept nowhere.
 
     Raises:
-        ClientsUnusable: The name is taken, or a scope or the patient's id cannot be used.
+        ClientsUnusable: The name is taken, a scope or the patient's id cannot be used, or the file not be written.
     """
-    entries = read_clients(path)
-    if any(each.name == entry.name for each in entries):
-        raise ClientsUnusable(f"There is a client {entry.name} already. Revoke it first, or choose another name.")
     if not any(_grants(entry.scopes)):
         raise ClientsUnusable("A client needs a scope that allows something. Example: --scope system/Observation.rs")
     if entry.patient is not None and not is_resource_id(entry.patient):
@@ -147,18 +146,28 @@ def add_client(path: Path, entry: ClientEntry, now_microseconds: int) -> str:
     made = msgspec.structs.replace(
         entry, token_hash=token_hash(token) if token else "", created=to_text(now_microseconds)
     )
-    _write(path, [*entries, made])
+    with _alone(path):
+        entries = read_clients(path)
+        if any(each.name == entry.name for each in entries):
+            raise ClientsUnusable(f"There is a client {entry.name} already. Revoke it first, or choose another name.")
+        _write(path, [*entries, made])
     return token
 
 
 def revoke_client(path: Path, name: str) -> bool:
-    """Remove a client; its token counts for nothing from now on. False when there is none of that name."""
-    entries = read_clients(path)
-    kept = [each for each in entries if each.name != name]
-    if len(kept) == len(entries):
+    """Remove a client; its token counts for nothing from now on. False when there is none of that name.
+
+    Raises:
+        ClientsUnusable: The file cannot be read or written.
+    """
+    if not path.exists():
         return False
-    _write(path, kept)
-    return True
+    with _alone(path):
+        entries = read_clients(path)
+        kept = [each for each in entries if each.name != name]
+        if len(kept) < len(entries):
+            _write(path, kept)
+    return len(kept) < len(entries)
 
 
 def house_token(directory: Path) -> str:
@@ -195,8 +204,23 @@ def _grants(scopes: Sequence[str]) -> list[Grant | None]:
         raise ClientsUnusable(f"{error} Types: {', '.join(RESOURCE_TYPES)}.") from error
 
 
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One change of the file at a time: a second command would put back the client that the first revokes."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+    except OSError as error:
+        text = f"{path} cannot be written ({error.strerror}). Check its owner, permissions and disk."
+        raise ClientsUnusable(text) from error
+
+
 def _write(path: Path, entries: list[ClientEntry]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     unfinished = path.with_suffix(".new")
     unfinished.unlink(missing_ok=True)
     _write_private(unfinished, msgspec.json.format(msgspec.json.encode(entries), indent=1))

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pulseweir.errors import RejectRecord
+from pulseweir.http_connections import WatchedConnection
 from pulseweir.ingest.hub.arrivals import Arrivals, Origin
 from pulseweir.ingest.hub.gate import Gate, Refusals
 from pulseweir.ingest.hub.http_messages import BATCH_TYPE, HttpMessage, parse_batch, properties_of
@@ -61,7 +62,7 @@ class HttpEndpoint:
         listener = socket.create_server((address, port), family=family, backlog=1_024)
         config = uvicorn.Config(
             self.app,
-            http="httptools",
+            http=WatchedConnection,
             ws="none",
             lifespan="off",
             log_config=None,

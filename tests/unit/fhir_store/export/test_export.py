@@ -242,6 +242,21 @@ async def test_a_failed_export_says_so(ward: Site) -> None:
     assert (answer.status_code, answer.json()["resourceType"]) == (500, "OperationOutcome")
 
 
+async def test_an_export_that_finds_no_room_is_asked_for_later_and_leaves_nothing(
+    ward: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    async with client(ward) as http:
+        with monkeypatch.context() as patched:
+            patched.setattr(Exports, "_keep", fail)
+            answer = await http.get("$export", headers=ASYNC)
+        assert (answer.status_code, answer.json()["issue"][0]["code"]) == (503, "transient")
+        assert list((ward.directory / FOLDER).iterdir()) == []
+        await begin(http)
+
+
 async def test_only_so_many_wait(make_site: Callable[..., Site]) -> None:
     slow = SlowWriter()
     site = make_site(export={"unfinished_exports": 2})

@@ -270,6 +270,7 @@ async def check(store: FhirStore, http: httpx.AsyncClient, asked: dict[str, Any]
         outcome = response.json()
         assert outcome["resourceType"] == "OperationOutcome", (asked, outcome)
         assert resource_issues(outcome) == [], (asked, outcome)
+        assert response.status_code >= 500 or all(issue["expression"] for issue in outcome["issue"]), (asked, outcome)
 
 
 async def run(store: FhirStore, directory: Path, seeds: list[int], scopes: str) -> None:

@@ -104,3 +104,41 @@ async def test_a_precondition_that_does_not_hold_is_named(http: httpx.AsyncClien
 
     assert response.status_code == 412
     assert response.json()["issue"][0]["expression"] == [f"http.{header}"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "place"),
+    [
+        ("GET", "Patient/none", {}, 404, "http.url"),
+        ("GET", "Patient/gone", {}, 410, "http.url"),
+        ("GET", "Spaceship", {}, 404, "http.url"),
+        ("GET", "Patient/p1/$brew", {}, 404, "http.url"),
+        ("PATCH", "Patient", {"content-type": "application/merge-patch+json"}, 412, "http.url"),
+        ("DELETE", "metadata", {}, 405, "http.method"),
+        ("GET", "Patient/p1", {"accept": "image/png"}, 406, "http.Accept"),
+        ("POST", "Patient", {"if-none-exist": "active=true"}, 412, "http.If-None-Exist"),
+        ("PUT", "Patient?active=true", {}, 412, "http.url"),
+        ("DELETE", "Patient?active=true&_id:missing=false", {}, 412, "http.url"),
+    ],
+)
+async def test_what_is_wrong_with_a_request_as_a_whole_lies_in_its_url_method_or_header(
+    http: httpx.AsyncClient, method: str, path: str, headers: dict[str, str], status: int, place: str
+) -> None:
+    for name in ("p1", "p2", "gone"):
+        await http.put(f"Patient/{name}", json={"resourceType": "Patient", "id": name, "active": True})
+    await http.delete("Patient/gone")
+    body = {"resourceType": "Patient"} if method in {"POST", "PUT", "PATCH"} else None
+
+    response = await http.request(method, path, headers=headers, json=body)
+
+    assert response.status_code == status, response.text
+    assert response.json()["issue"][0]["expression"] == [place]
+
+
+async def test_an_entry_of_a_batch_that_names_no_place_is_at_fault_itself(http: httpx.AsyncClient) -> None:
+    entries = [{"request": {"method": "GET", "url": "metadata"}}, {"request": {"method": "GET", "url": "Patient/none"}}]
+
+    response = await http.post("", json={"resourceType": "Bundle", "type": "batch", "entry": entries})
+
+    outcome = response.json()["entry"][1]["response"]["outcome"]
+    assert outcome["issue"][0]["expression"] == ["Bundle.entry[1]"]

@@ -45,6 +45,34 @@ def test_a_change_counts_at_once(tmp_path: Path) -> None:
     assert not revoke_client(path, "app")
 
 
+def test_changes_at_once_lose_none_and_bring_no_revoked_client_back(tmp_path: Path) -> None:
+    path = tmp_path / "fhir" / "clients.json"
+    for number in range(8):
+        add_client(path, ClientEntry(f"old-{number}", ("system/Flag.rs",)), 0)
+
+    with ThreadPoolExecutor(8) as pool:
+        revoked = [pool.submit(revoke_client, path, f"old-{number}") for number in range(8)]
+        added = [
+            pool.submit(add_client, path, ClientEntry(f"new-{number}", ("system/Flag.rs",)), 0) for number in range(8)
+        ]
+    assert all(each.result() for each in revoked)
+    assert all(each.result() for each in added)
+
+    assert {each.name for each in read_clients(path)} == {f"new-{number}" for number in range(8)}
+
+
+def test_a_file_that_cannot_be_written_is_told_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(ClientsUnusable, match="Check its owner"):
+        add_client(tmp_path / "file" / "clients.json", ClientEntry("app", ("system/Flag.rs",)), 0)
+
+
+def test_revoking_where_no_store_is_makes_none(tmp_path: Path) -> None:
+    assert not revoke_client(tmp_path / "elsewhere" / "clients.json", "app")
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_client_ends(tmp_path: Path) -> None:
     path = tmp_path / "clients.json"
     token = add_client(path, ClientEntry("app", ("system/Flag.rs",), expires_microseconds=10), 0)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fhir_site import Site, flag, patient
-from pulseweir.fhir_store import server
+from pulseweir import http_connections
 from pulseweir.fhir_store.security.settings import LimitSettings
 from served_store import served
 
@@ -18,8 +18,8 @@ HEADERS = {"content-type": "application/fhir+json"}
 @pytest.fixture
 def address(make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     """Of a server that waits a moment for heads."""
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.05)
-    monkeypatch.setattr(server, "KEPT_SECONDS", 0.05)
+    monkeypatch.setattr(http_connections, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(http_connections, "KEPT_SECONDS", 0.05)
     with served(make_site().store) as base_url:
         yield "127.0.0.1", int(base_url.split(":")[2].partition("/")[0])
 
