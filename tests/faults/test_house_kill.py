@@ -25,7 +25,8 @@ from pulseweir.systems import open_lake, open_repository
 
 SEED = 20_240_117
 KILLS = 14
-SENDING_SECONDS = 30
+CALM_SECONDS, STORM_SECONDS = 8, 30
+"""How long the recording is sent in: the storm needs time for its kills."""
 SETTLE_SECONDS = 90
 RETURN_SECONDS = 60
 
@@ -76,13 +77,15 @@ async def comes_back(house: LocalHouse, role: str, killed: int) -> None:
     await until(is_back, RETURN_SECONDS)
 
 
-async def replayed(directory: Path, plan: RecordingPlan, interfere: Interference) -> tuple[Held, Conservation]:
+async def replayed(
+    directory: Path, plan: RecordingPlan, sending_seconds: float, interfere: Interference
+) -> tuple[Held, Conservation]:
     house = await LocalHouse.start(directory, Clock())
     try:
         fhir, registry = house.fhir(), house.registry()
         span = (plan.messages[-1].due_microseconds - plan.starts_microseconds) / 1_000_000
         keys = await prepare(plan, registry, fhir)
-        session = Replay(plan, keys, plain_address(house), pace=pacing_clock(plan, span / SENDING_SECONDS))
+        session = Replay(plan, keys, plain_address(house), pace=pacing_clock(plan, span / sending_seconds))
         await session.connect()
         sending = asyncio.create_task(session.run())
         await interfere(house)
@@ -126,9 +129,9 @@ async def test_killing_every_role_at_random_changes_nothing_of_what_the_house_ho
 ) -> None:
     chosen = RecordingOptions(patients=4, hours=24)
     plan = plan_recording("mimic3-demo", test_data / "mimic3-demo", Clock().now_microseconds(), chosen)
-    calm, calm_books = await replayed(tmp_path / "calm", plan, left_alone)
+    calm, calm_books = await replayed(tmp_path / "calm", plan, CALM_SECONDS, left_alone)
 
-    stormy, books = await replayed(tmp_path / "stormy", plan, killed_at_random)
+    stormy, books = await replayed(tmp_path / "stormy", plan, STORM_SECONDS, killed_at_random)
 
     assert books.conservation_difference == 0
     assert books.messages.in_flight == books.measurements.in_flight == 0
