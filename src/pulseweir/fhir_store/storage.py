@@ -1,23 +1,19 @@
-"""The store on disk: one writer thread that commits in groups, readers beside it."""
+"""The store on disk: one writer that commits in groups, readers beside it."""
 
 import asyncio
-import contextlib
-import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import apsw
 import structlog
 
 from pulseweir.clock import Clock, real_microseconds
-from pulseweir.errors import RefuseToStart, RetryLater
+from pulseweir.errors import RefuseToStart
 from pulseweir.fhir_store.change_count import COUNTED_TYPES, ChangeCount
 from pulseweir.fhir_store.change_count import FILE_NAME as COUNT_FILE_NAME
 from pulseweir.fhir_store.definitions.tables import parameters_digest
@@ -26,6 +22,7 @@ from pulseweir.fhir_store.security.access import NO_BOUNDS, Access, current_acce
 from pulseweir.fhir_store.session import SHORT_READ_STEPS, WriteSession, took_too_long
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.terms import Terms
+from pulseweir.fhir_store.writer import Writer
 from pulseweir.sqlite import connect, immediate, migrate
 
 T = TypeVar("T")
@@ -34,8 +31,6 @@ _log = structlog.get_logger()
 INDEX_LAYOUT = 5
 """Counts up when the same parameters are indexed in another way."""
 _REINDEX_RESOURCES = 5_000
-_GATHER_SECONDS = 0.02
-"""How long units that nobody waits for gather when no other write comes."""
 
 
 class FhirStoreUnusable(RefuseToStart):
@@ -46,22 +41,6 @@ class FhirStoreUnusable(RefuseToStart):
             f"The FHIR store in {directory} cannot be opened ({cause}). Check that this user may write the folder and"
             " that the disk has room; where the file itself is damaged, restore a backup."
         )
-
-
-class _Sign(Enum):
-    """What the writer is told besides units: that some wait in no hurry, or that no more will come."""
-
-    SOON = 0
-    CLOSE = 1
-
-
-@dataclass(slots=True, eq=False)
-class _Unit:
-    """One request's writes: all or nothing."""
-
-    work: Callable[[WriteSession], Any]
-    done: "Future[Any] | asyncio.Future[Any]"
-    access: Access
 
 
 @dataclass(slots=True)
@@ -79,29 +58,24 @@ class FhirStore:
     A write that returned survives a power cut. Units that wait together share one commit; each is all or nothing.
 
     Attributes:
-        after_commit: Called by the writer thread after every commit with the types that changed; it must neither wait
-            nor fail.
+        after_commit: Called after every commit with the types that changed, by whichever thread committed; it must
+            neither wait nor fail.
     """
 
     def __init__(self, path: Path, clock: Clock, settings: FhirStoreSettings) -> None:
         self.settings = settings
         self.path = path
         self._clock = clock
-        self._queue: queue.SimpleQueue[_Unit | _Sign] = queue.SimpleQueue()
-        self._soon: deque[_Unit] = deque()
-        self._is_gathering = False
         self._local = threading.local()
         self._readers: list[apsw.Connection] = []
         self._pool = ThreadPoolExecutor(settings.reader_threads, thread_name_prefix="fhir-reader")
         self._connection = connect(path, page_cache_kibibytes=settings.page_cache_kibibytes)
         migrate(self._connection, MIGRATIONS)
         self._reindex()
-        self._connection.pragma("wal_autocheckpoint", 4_000)
         self._changes = ChangeCount(path.parent / COUNT_FILE_NAME, real_microseconds())
-        self._thread = threading.Thread(target=self._write_forever, name="fhir-writer", daemon=True)
-        self._closed = False
         self.after_commit: Callable[[Set[str]], None] | None = None
-        self._thread.start()
+        self._writer = Writer(self._connection, clock, settings, self._committed)
+        self._closed = False
 
     @classmethod
     def open(cls, directory: Path, clock: Clock, settings: FhirStoreSettings | None = None) -> "FhirStore":
@@ -119,38 +93,31 @@ class FhirStore:
     @property
     def is_ready(self) -> bool:
         """Whether writes are taken."""
-        return not self._closed and self._thread.is_alive()
+        return self._writer.is_ready
 
     def now_microseconds(self) -> int:
         """The present instant by the store's clock."""
         return self._clock.now_microseconds()
 
-    async def write(self, work: Callable[[WriteSession], T]) -> T:
-        """Run `work` in the writer thread inside a transaction; returns once its writes survive a crash.
+    async def write(self, work: Callable[[WriteSession], T], *, is_short: bool = False) -> T:
+        """Run `work` inside a transaction; returns once its writes survive a crash.
+
+        Args:
+            work: What to do in the transaction.
+            is_short: See `Writer.write`.
 
         Raises:
             RetryLater: Nothing of it was stored; check the disk.
         """
-        if self._closed:
-            raise RetryLater("The FHIR store is closing; send the request again.")
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Unit(work, done, current_access()))
-        return await done
+        return await self._writer.write(work, is_short=is_short)
 
     def post(self, work: Callable[[WriteSession], T], access: Access = NO_BOUNDS) -> "Future[T]":
-        """Queue `work` for the writer thread; it is done before the store closes."""
-        done: Future[Any] = Future()
-        self._queue.put(_Unit(work, done, access))
-        return done
+        """Queue `work` for the writer; it is done before the store closes."""
+        return self._writer.post(work, access)
 
     def post_soon(self, work: Callable[[WriteSession], T]) -> "Future[T]":
-        """Queue `work` that nobody waits for: it is part of the next commit, which comes in a moment at the latest."""
-        done: Future[Any] = Future()
-        self._soon.append(_Unit(work, done, NO_BOUNDS))
-        if not self._is_gathering:
-            self._is_gathering = True
-            self._queue.put(_Sign.SOON)
-        return done
+        """Queue `work` that nobody waits for, see `Writer.post_soon`."""
+        return self._writer.post_soon(work)
 
     def read(self, work: Callable[[ReadSession], T]) -> T:
         """Run a short read on the calling thread."""
@@ -172,13 +139,18 @@ class FhirStore:
         if self._closed:
             return
         self._closed = True
-        self._queue.put(_Sign.CLOSE)
-        self._thread.join()
+        self._writer.close()
         self._pool.shutdown()
         for connection in self._readers:
             connection.close()
         self._connection.close()
         self._changes.close()
+
+    def _committed(self, changed_types: Set[str]) -> None:
+        if not COUNTED_TYPES.isdisjoint(changed_types):
+            self._changes.add()
+        if self.after_commit is not None:
+            self.after_commit(changed_types)
 
     def _reindex(self) -> None:
         """Make the index anew when it was made with other definitions; a crash amid it goes on where it stood."""
@@ -224,96 +196,3 @@ class FhirStore:
         finally:
             session.connection.set_progress_handler(None)
             session.connection.execute("COMMIT")
-
-    def _write_forever(self) -> None:
-        session = WriteSession(self._connection)
-        is_open = True
-        while is_open:
-            taken = [self._queue.get()]
-            with contextlib.suppress(queue.Empty):
-                if taken == [_Sign.SOON]:
-                    taken.append(self._queue.get(timeout=_GATHER_SECONDS))
-                while len(taken) < self.settings.group_units:
-                    taken.append(self._queue.get_nowait())
-            is_open = _Sign.CLOSE not in taken
-            group = [*self._gathered(), *(unit for unit in taken if isinstance(unit, _Unit))]
-            if group:
-                self._commit_group(session, group)
-
-    def _gathered(self) -> Iterator[_Unit]:
-        # The flag goes first: what is queued after it went rings again.
-        self._is_gathering = False
-        while self._soon:
-            yield self._soon.popleft()
-
-    def _commit_group(self, session: WriteSession, units: list[_Unit]) -> None:
-        session.begin(self._clock.now_microseconds())
-        results: list[_Result] = []
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                results.extend(self._run(session, unit) for unit in units)
-                session.settle()
-                self._connection.execute("COMMIT")
-                if not COUNTED_TYPES.isdisjoint(session.changed_types):
-                    self._changes.add()
-            except BaseException:
-                session.terms.forget()
-                with contextlib.suppress(apsw.Error):
-                    self._connection.execute("ROLLBACK")
-                raise
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and the writer goes on
-            failure = error
-            if isinstance(error, (apsw.Error, OSError)):
-                failure = RetryLater(f"The FHIR store could not commit ({type(error).__name__}); check the disk.")
-            results = [(unit, None, failure) for unit in units]
-        if self.after_commit is not None:
-            self.after_commit(session.changed_types)
-        _answer(results)
-
-    def _run(self, session: WriteSession, unit: _Unit) -> "_Result":
-        session.access = unit.access
-        session.search_ends = monotonic() + self.settings.limits.search_seconds
-        try:
-            with session.undoable():
-                outcome = unit.work(session)
-                if unit.access.trail is not None:
-                    unit.access.trail.append(session, unit.access)
-        except apsw.Error:
-            raise
-        except Exception as error:  # noqa: BLE001 - the unit's own error goes to who asked for it
-            unit.access.forget()
-            return unit, None, error
-        return unit, outcome, None
-
-
-_Result = tuple[_Unit, Any, BaseException | None]
-
-
-def _answer(results: Sequence[_Result]) -> None:
-    """Tell who waits; an event loop is woken once for all that wait in it."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Result]] = {}
-    for result in results:
-        done = result[0].done
-        if isinstance(done, Future):
-            if done.set_running_or_notify_cancel():
-                _settle(done, result)
-        else:
-            by_loop.setdefault(done.get_loop(), []).append(result)
-    for loop, those in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # the loop was closed, and nobody waits any more
-            loop.call_soon_threadsafe(_settle_all, those)
-
-
-def _settle_all(results: Sequence[_Result]) -> None:
-    for result in results:
-        if not result[0].done.done():
-            _settle(result[0].done, result)
-
-
-def _settle(done: "Future[Any] | asyncio.Future[Any]", result: _Result) -> None:
-    _, outcome, failed = result
-    if failed is None:
-        done.set_result(outcome)
-    else:
-        done.set_exception(failed)
