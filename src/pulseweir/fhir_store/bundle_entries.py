@@ -1,20 +1,21 @@
-"""Batch and transaction bundles read: their entries, ready to run. Pure but for ids by chance.
+"""Batch and transaction bundles read: their entries, ready to run. Pure but for the ids that new resources get.
 
 Source: http://hl7.org/fhir/R4/http.html#transaction.
 """
 
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
+from pulseweir.clock import real_microseconds
 from pulseweir.fhir_store.calls import Return
 from pulseweir.fhir_store.json_text import Document
 from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.preconditions import none_exist_criteria
 from pulseweir.fhir_store.query import Pairs
+from pulseweir.fhir_store.resource_ids import new_resource_id
 from pulseweir.fhir_store.settings import FhirStoreSettings
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _entry(place: int, part: EntryPart, tree: Any, base_url: str) -> Entry:
         part.full_url,
         tree,
         b"" if part.resource is msgspec.UNSET else bytes(part.resource),
-        "" if request.method == "PUT" and not query else str(uuid.uuid4()),
+        "" if request.method == "PUT" and not query else new_resource_id(real_microseconds()),
     )
 
 

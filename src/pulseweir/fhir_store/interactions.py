@@ -4,7 +4,6 @@ Functions that change something run in the writer thread, inside its transaction
 Source: HL7 FHIR R4, RESTful API, http://hl7.org/fhir/R4/http.html.
 """
 
-import uuid
 from dataclasses import dataclass, replace
 
 from pulseweir.fhir_store.indexing import IndexRows, index_resource
@@ -13,6 +12,7 @@ from pulseweir.fhir_store.outcomes import Json, Refusal
 from pulseweir.fhir_store.patching import Patch, patch_text
 from pulseweir.fhir_store.preconditions import check_if_match, check_if_none_match
 from pulseweir.fhir_store.query import Pairs
+from pulseweir.fhir_store.resource_ids import new_resource_id
 from pulseweir.fhir_store.searching import find_matches
 from pulseweir.fhir_store.security.caller import forbidden
 from pulseweir.fhir_store.security.maker import revealed
@@ -89,7 +89,7 @@ def create(
     """
     if match is not None:
         return Written(200, match, is_change=False)
-    return Written(201, _insert(session, incoming, new_id or str(uuid.uuid4()), posted=True))
+    return Written(201, _insert(session, incoming, new_id or new_resource_id(session.now_microseconds), posted=True))
 
 
 def update(
