@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pulseweir.fhir_store.extraction import points_to, reference_text, reference_version, values_at
 from pulseweir.fhir_store.json_text import decode_object
 from pulseweir.fhir_store.outcomes import Issue, Json
-from pulseweir.fhir_store.query import targets_of
+from pulseweir.fhir_store.query_conditions import targets_of
 from pulseweir.fhir_store.search_request import Criterion, Include, SearchRequest
 from pulseweir.fhir_store.session import Stored, WriteSession, find_current, find_versions
 from pulseweir.fhir_store.storage import ReadSession

@@ -9,6 +9,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -25,8 +26,10 @@ _BEYOND = 2**63
 
 
 def search_digest(path: str, pairs: Iterable[tuple[str, str]]) -> str:
-    """A name for what is searched in which order."""
-    return hashlib.blake2b(repr((path, sorted(pairs))).encode("utf-8", "replace"), digest_size=16).hexdigest()
+    """A name for what is searched in which order: that of equal names counts, as of two `_sort`."""
+    return hashlib.blake2b(
+        repr((path, sorted(pairs, key=itemgetter(0)))).encode("utf-8", "replace"), digest_size=16
+    ).hexdigest()
 
 
 def encode_page(keys: Sequence[Any], digest: str = "") -> str:

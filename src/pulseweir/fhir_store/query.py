@@ -3,28 +3,23 @@
 Source: HL7 FHIR R4, search, http://hl7.org/fhir/R4/search.html.
 """
 
-import re
-from functools import cache, lru_cache
+from functools import lru_cache
+from typing import NamedTuple
 
-from pulseweir.fhir_store.definitions.tables import compartments, known_types
+from pulseweir.fhir_store.definitions.tables import compartments
 from pulseweir.fhir_store.outcomes import Issue, Refusal
 from pulseweir.fhir_store.paging import PAGE_PARAMETER, decode_page, search_digest
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES, Parameter, compartment_parameters, parameters_of
+from pulseweir.fhir_store.query_conditions import parameter_named, read_condition, shown_name, targets_of
 from pulseweir.fhir_store.search_request import (
     ID,
     LAST_UPDATED,
     REMEMBERED_LETTERS,
-    Chain,
-    Condition,
     Criterion,
     Include,
     Pairs,
-    Reverse,
     SearchRequest,
-    split_escaped,
-    unescape,
 )
-from pulseweir.fhir_store.search_value_sets import tokens_in
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.summaries import read_elements
 
@@ -43,19 +38,6 @@ _PRESENTATION = frozenset(
 )
 _CONTROL = _PRESENTATION | {"_sort", "_type", PAGE_PARAMETER}
 _REFUSED = frozenset({"_list", "_filter", "_query", "_text", "_content", "_containedType"})
-_MODIFIERS = {
-    "token": frozenset({"", "missing", "not", "text", "in", "not-in", "of-type"}),
-    "reference": frozenset({"", "missing", "identifier", *known_types()}),
-    "string": frozenset({"", "missing", "exact", "contains"}),
-    "uri": frozenset({"", "missing", "above", "below"}),
-    "date": frozenset({"", "missing"}),
-    "number": frozenset({"", "missing"}),
-    "quantity": frozenset({"", "missing"}),
-    "composite": frozenset({""}),
-    "id": frozenset({"", "missing", "not"}),
-    "updated": frozenset({"", "missing"}),
-}
-_LONGEST_CHAIN = 8
 
 
 def read_search(  # noqa: PLR0913 - what a search depends on
@@ -86,15 +68,46 @@ def read_search(  # noqa: PLR0913 - what a search depends on
     Raises:
         Refusal: 400 for a value that makes no sense, an unknown modifier, or (strict) an unknown parameter.
     """
-    request = SearchRequest(resource_type, path if path is not None else resource_type, base_url, now)
-    request.count, request.compartment = settings.page_resources, compartment
+    asked = _Asked(
+        resource_type,
+        tuple(pairs),
+        strict,
+        settings.page_resources,
+        settings.maximum_page_resources,
+        base_url,
+        compartment,
+        path if path is not None else resource_type,
+        tuple(bounds),
+    )
+    is_short = sum(len(name) + len(text) for name, text in pairs) <= REMEMBERED_LETTERS
+    return (_known_search if is_short else _read_search)(asked).again(now)
+
+
+class _Asked(NamedTuple):
+    """All that a search which is read depends on, see `read_search`; the present comes later."""
+
+    resource_type: str
+    pairs: tuple[tuple[str, str], ...]
+    is_strict: bool
+    page_resources: int
+    maximum_page_resources: int
+    base_url: str
+    compartment: tuple[str, str | None] | None
+    path: str
+    bounds: tuple[tuple[str, str], ...]
+
+
+def _read_search(asked: _Asked) -> SearchRequest:
+    resource_type, compartment = asked.resource_type, asked.compartment
+    request = SearchRequest(resource_type, asked.path, asked.base_url)
+    request.count, request.compartment = asked.page_resources, compartment
     if compartment is not None:
         _check_compartment(compartment[0], resource_type)
     if not resource_type:
-        types = _types(pairs, compartment)
-        request.parts = [SearchRequest(each, base_url=base_url, now=now, compartment=compartment) for each in types]
-    request.applied.extend(bounds)
-    page = _read_pairs(request, pairs, settings, strict=strict)
+        types = _types(asked.pairs, compartment)
+        request.parts = [SearchRequest(each, base_url=asked.base_url, compartment=compartment) for each in types]
+    request.applied.extend(asked.bounds)
+    page = _read_pairs(request, asked)
     if request.summary == "text" and (request.includes or request.reverse_includes):
         raise Refusal(400, "not-supported", "_summary=text cannot be mixed with _include or _revinclude.")
     searched = (pair for pair in request.applied if pair[0].partition(":")[0] not in _PRESENTATION)
@@ -104,25 +117,29 @@ def read_search(  # noqa: PLR0913 - what a search depends on
     return request
 
 
-def _read_pairs(request: SearchRequest, pairs: Pairs, settings: FhirStoreSettings, *, strict: bool) -> str | None:
+_known_search = lru_cache(maxsize=1024)(_read_search)
+"""A search that is read says the same again: screens ask for the same charts all the time."""
+
+
+def _read_pairs(request: SearchRequest, asked: _Asked) -> str | None:
     """Take in every parameter; returns the token of the page asked for, None for the first."""
     page = None
-    for name, text in pairs:
+    for name, text in asked.pairs:
         if not text and name.partition(":")[0] in _CONTROL:
             continue
         try:
-            is_known = _read_pair(request, name, text, settings)
+            is_known = _read_pair(request, name, text, asked.maximum_page_resources)
             if not is_known:
-                _unknown(request, name, strict=strict)
+                _unknown(request, name, strict=asked.is_strict)
                 continue
         except Refusal as refusal:
-            raise refusal.located(f"http.{_shown(name)}") from None
+            raise refusal.located(f"http.{shown_name(name)}") from None
         page = text if name == PAGE_PARAMETER else page
         request.applied.append((name, text))
     return page
 
 
-def _read_pair(request: SearchRequest, name: str, text: str, settings: FhirStoreSettings) -> bool:
+def _read_pair(request: SearchRequest, name: str, text: str, maximum_page_resources: int) -> bool:
     """Take in one parameter; False when it is not known."""
     base = name.partition(":")[0]
     if base in _REFUSED or (base == "_type" and request.resource_type):
@@ -130,20 +147,16 @@ def _read_pair(request: SearchRequest, name: str, text: str, settings: FhirStore
     if name == PAGE_PARAMETER:
         return True
     if base in _CONTROL:
-        _read_control(request, name, text, settings)
+        _read_control(request, name, text, maximum_page_resources)
         return True
     return not text or _read_criterion(request, name, text)
 
 
 def _unknown(request: SearchRequest, name: str, *, strict: bool) -> None:
-    note = f"{request.resource_type or 'A search of several types'} has no search parameter `{_shown(name)}`"
+    note = f"{request.resource_type or 'A search of several types'} has no search parameter `{shown_name(name)}`"
     if strict:
         raise Refusal(400, "not-supported", f"{note}; see /metadata, or ask for Prefer: handling=lenient.")
     request.notes.append(Issue("not-supported", f"{note}; it was ignored.", severity="warning"))
-
-
-def _shown(name: str) -> str:
-    return re.sub(r"[^\w:.\-*]", "?", name[:64])
 
 
 def _types(pairs: Pairs, compartment: tuple[str, str | None] | None) -> tuple[str, ...]:
@@ -153,7 +166,7 @@ def _types(pairs: Pairs, compartment: tuple[str, str | None] | None) -> tuple[st
         raise Refusal(400, "invalid", "_type may be given once; join types by commas.", "http._type")
     for each in named[0] if named else ():
         if each not in RESOURCE_TYPES:
-            text = f"_type names `{_shown(each)}`, which this server does not hold."
+            text = f"_type names `{shown_name(each)}`, which this server does not hold."
             raise Refusal(400, "not-supported", text, "http._type")
     wanted = tuple(dict.fromkeys(named[0])) if named else RESOURCE_TYPES
     if compartment is None:
@@ -164,16 +177,9 @@ def _types(pairs: Pairs, compartment: tuple[str, str | None] | None) -> tuple[st
 
 def _check_compartment(owner: str, resource_type: str) -> None:
     if owner not in compartments():
-        raise Refusal(404, "not-supported", f"No compartment belongs to a {_shown(owner)}.")
+        raise Refusal(404, "not-supported", f"No compartment belongs to a {shown_name(owner)}.")
     if resource_type not in {"", owner} and not compartment_parameters(owner, resource_type):
-        raise Refusal(404, "not-supported", f"The compartment of a {owner} holds no {_shown(resource_type)}.")
-
-
-def parameter_named(resource_type: str, name: str) -> Parameter | None:
-    """A search parameter that can be asked for, `_id` and `_lastUpdated` included."""
-    own = {"_id": ID, "_lastUpdated": LAST_UPDATED}.get(name)
-    found = own or parameters_of(resource_type).get(name)
-    return None if found is None or found.kind == "special" else found
+        raise Refusal(404, "not-supported", f"The compartment of a {owner} holds no {shown_name(resource_type)}.")
 
 
 def _read_criterion(request: SearchRequest, name: str, text: str) -> bool:
@@ -189,93 +195,10 @@ def _read_criterion(request: SearchRequest, name: str, text: str) -> bool:
     return True
 
 
-def read_condition(resource_type: str, name: str, text: str, links: int = 0) -> Condition | None:
-    """What one parameter of a search asks, chains and ``_has`` included; None for a parameter that is not known.
-
-    Raises:
-        Refusal: 400 for a modifier or a chain that cannot be followed.
-    """
-    is_short = len(name) + len(text) <= REMEMBERED_LETTERS
-    return (_known_condition if is_short else _read_condition)(resource_type, name, text, links)
-
-
-def _read_condition(resource_type: str, name: str, text: str, links: int) -> Condition | None:
-    if links > _LONGEST_CHAIN:
-        raise Refusal(400, "too-costly", "The search leads through too many types; shorten the chain.")
-    if name.startswith("_has:"):
-        return _read_reverse(resource_type, name, text, links)
-    head, dot, rest = name.partition(".")
-    base, colon, modifier = head.partition(":")
-    parameter = parameter_named(resource_type, base)
-    if parameter is None:
-        return None
-    if dot:
-        return _read_chain(parameter, modifier, rest, text, links)
-    if not _takes(parameter, modifier) or (colon and not modifier):
-        shown = _shown(modifier)
-        raise Refusal(400, "not-supported", f"Unsupported modifier `{shown}` on search parameter {base}.")
-    if modifier == "missing" and text not in {"true", "false"}:
-        raise Refusal(400, "invalid", f"{base}:missing must be true or false.")
-    values = tuple(filter(None, split_escaped(text, ",")))
-    if not values:
-        raise Refusal(400, "invalid", f"{base} has no value; leave it out, or give it one.")
-    if modifier in {"in", "not-in"}:
-        members = tuple(token for url in values for token in tokens_in(unescape(url)))
-        return Criterion(parameter, "" if modifier == "in" else "not", members)
-    return Criterion(parameter, modifier, values)
-
-
-_known_condition = lru_cache(maxsize=4096)(_read_condition)
-
-
-def _takes(parameter: Parameter, modifier: str) -> bool:
-    if modifier == "of-type":
-        return parameter.kind == "token" and any(path.type == "Identifier" for path in parameter.paths)
-    return modifier in _MODIFIERS[parameter.kind]
-
-
-def _read_chain(parameter: Parameter, wanted: str, rest: str, text: str, links: int) -> Chain | None:
-    if parameter.kind != "reference":
-        raise Refusal(400, "not-supported", f"{parameter.name} is no reference; nothing can be chained to it.")
-    possible = targets_of(parameter)
-    if wanted and wanted not in possible:
-        raise Refusal(
-            400,
-            "not-supported",
-            f"Unsupported modifier `{_shown(wanted)}` on search parameter "
-            f"{parameter.name}: it leads to {', '.join(possible)}.",
-        )
-    found = []
-    for each in (wanted,) if wanted else possible:
-        condition = read_condition(each, rest, text, links + 1)
-        found.extend([(each, condition)] if condition else [])
-    # Where it leads to types that are not held here, nothing can be met.
-    return Chain(parameter, tuple(found)) if found or not possible else None
-
-
-def _read_reverse(resource_type: str, name: str, text: str, links: int) -> Reverse | None:
-    _, source, by, rest = [*name.split(":", 3), "", "", ""][:4]
-    parameter = parameters_of(source).get(by) if source in RESOURCE_TYPES else None
-    if parameter is None or parameter.kind != "reference" or not rest:
-        text = "_has names a type, its reference parameter and what to ask there: _has:Observation:patient:code."
-        raise Refusal(400, "not-supported", text)
-    if resource_type not in targets_of(parameter):
-        raise Refusal(400, "not-supported", f"{source}.{by} does not lead to {resource_type}; see /metadata.")
-    condition = read_condition(source, rest, text, links + 1)
-    return Reverse(source, parameter, condition) if condition else None
-
-
-@cache
-def targets_of(parameter: Parameter) -> tuple[str, ...]:
-    """The types held here that a reference parameter may lead to."""
-    named = (parameter.target,) if parameter.target else parameter.targets
-    return tuple(each for each in RESOURCE_TYPES if each in named or not named)
-
-
-def _read_control(request: SearchRequest, name: str, text: str, settings: FhirStoreSettings) -> None:
+def _read_control(request: SearchRequest, name: str, text: str, maximum_page_resources: int) -> None:
     match name.partition(":")[0]:
         case "_count":
-            request.count = min(_whole_number(text), request.count and settings.maximum_page_resources)
+            request.count = min(_whole_number(text), request.count and maximum_page_resources)
         case "_summary":
             _read_summary(request, text)
         case "_elements":
@@ -326,7 +249,7 @@ def _read_sort(request: SearchRequest, text: str) -> list[tuple[Parameter, bool]
         parameter = several if request.parts else parameter_named(request.resource_type, name)
         if parameter is None or parameter.kind == "composite":
             shown = request.resource_type or "A search of several types"
-            raise Refusal(400, "not-supported", f"{shown} cannot be sorted by `{_shown(name)}`.")
+            raise Refusal(400, "not-supported", f"{shown} cannot be sorted by `{shown_name(name)}`.")
         keys.append((parameter, part.startswith("-")))
     return keys
 
@@ -334,7 +257,7 @@ def _read_sort(request: SearchRequest, text: str) -> list[tuple[Parameter, bool]
 def _iterates(name: str) -> bool:
     modifier = name.partition(":")[2]
     if modifier not in {"", "iterate", "recurse"}:
-        shown = _shown(modifier)
+        shown = shown_name(modifier)
         raise Refusal(400, "not-supported", f"Unsupported modifier `{shown}` on {name.partition(':')[0]}.")
     return bool(modifier)
 
@@ -375,4 +298,6 @@ def _references(resource_type: str) -> list[Parameter]:
 
 
 def _no_reference(text: str) -> Refusal:
-    return Refusal(400, "not-supported", f"`{_shown(text)}` is no reference parameter, such as Observation:subject.")
+    return Refusal(
+        400, "not-supported", f"`{shown_name(text)}` is no reference parameter, such as Observation:subject."
+    )

@@ -73,7 +73,7 @@ def _search(session: Session, reading: Reading, settings: FhirStoreSettings) -> 
         base_url=reading.base_url,
         now=reading.now,
     )
-    return Answer(200, searchset(run_search(session, request), request, reading.base_url))
+    return Answer(200, searchset(run_search(session, request, is_as_read=True), request, reading.base_url))
 
 
 def _search_compartment(

@@ -123,6 +123,34 @@ class SearchRequest:
     applied: list[tuple[str, str]] = field(default_factory=list)
     notes: list[Issue] = field(default_factory=list)
 
+    def again(self, now: int) -> "SearchRequest":
+        """The same search at another instant, with lists of its own."""
+        return SearchRequest(
+            self.resource_type,
+            self.path,
+            self.base_url,
+            now,
+            [*self.criteria],
+            [*self.unless_missing],
+            [part.again(now) for part in self.parts],
+            self.compartment,
+            [*self.sort],
+            self.count,
+            self.wants_total,
+            self.hides_total,
+            None if self.after is None else [*self.after],
+            self.digest,
+            [*self.includes],
+            [*self.reverse_includes],
+            self.summary,
+            self.elements,
+            [*self.sent],
+            self.remembers,
+            None if self.within is None else [*self.within],
+            [*self.applied],
+            [*self.notes],
+        )
+
     @property
     def types(self) -> tuple[str, ...]:
         """The types that are searched."""

@@ -9,7 +9,7 @@ from pulseweir.fhir_store.outcomes import Refusal
 from pulseweir.fhir_store.search_conditions import Rows, asks_columns
 from pulseweir.fhir_store.search_order import is_chart_order, sort_key
 from pulseweir.fhir_store.search_pieces import NEVER, Piece, all_of, any_of
-from pulseweir.fhir_store.search_request import Condition, Criterion, Reverse, SearchRequest
+from pulseweir.fhir_store.search_request import REMEMBERED_LETTERS, Condition, Criterion, Reverse, SearchRequest
 from pulseweir.fhir_store.search_values import Values
 from pulseweir.fhir_store.session import WriteSession
 from pulseweir.fhir_store.storage import ReadSession
@@ -77,8 +77,45 @@ class SearchSql:
         return any_of(branches)
 
 
-def compile_search(request: SearchRequest, session: ReadSession | WriteSession) -> SearchSql:
-    """The statements' pieces of a search; names that nothing uses match nothing without asking the tables."""
+def compile_search(
+    request: SearchRequest, session: ReadSession | WriteSession, *, is_as_read: bool = False
+) -> SearchSql:
+    """The statements' pieces of a search; names that nothing uses match nothing without asking the tables.
+
+    Args:
+        request: The search.
+        session: Where it will run.
+        is_as_read: Whether the search is what `read_search` made of its parameters, so that these tell it from others.
+    """
+    if not is_as_read or isinstance(session, WriteSession) or request.within is not None:
+        return _compile(request, session)
+    known = session.known_searches.as_of(session.terms.newest())
+    asked = (request.path, request.base_url, *request.applied)
+    sql = known.get(asked)
+    if sql is None:
+        sql = _compile(request, session)
+        if _lasts(request) and sum(len(text) for _, text in request.applied) <= REMEMBERED_LETTERS:
+            known[asked] = sql
+    return sql
+
+
+def _lasts(request: SearchRequest) -> bool:
+    """Whether a search compiles to the same as long as no other name comes into use.
+
+    Not so what depends on the present, or on whether anything refers to the own base URL, which is looked for.
+    """
+    if request.parts or request.compartment is not None or request.unless_missing:
+        return False
+    for condition in request.criteria:
+        if not isinstance(condition, Criterion) or condition.modifier == "missing":
+            return False
+        is_date = condition.parameter.kind in {"date", "updated"}
+        if is_date and any(text.startswith("ap") for text in condition.values):
+            return False
+    return True
+
+
+def _compile(request: SearchRequest, session: ReadSession | WriteSession) -> SearchSql:
     values = Values(session, request.base_url, request.now)
     if request.parts:
         met = any_of(_part(part, values) for part in request.parts)

@@ -43,18 +43,18 @@ class SearchPage:
     next_after: list[Any] | None = None
 
 
-def run_search(session: ReadSession | WriteSession, request: SearchRequest) -> SearchPage:
-    """Find one page of matches, as far as the caller may see them."""
+def run_search(session: ReadSession | WriteSession, request: SearchRequest, *, is_as_read: bool = False) -> SearchPage:
+    """Find one page of matches, as far as the caller may see them; see `compile_search` for `is_as_read`."""
     if isinstance(session, WriteSession):
         with session.searching():
             return _find_page(session, request)
-    return _find_page(session, request)
+    return _find_page(session, request, is_as_read=is_as_read)
 
 
-def _find_page(session: ReadSession | WriteSession, request: SearchRequest) -> SearchPage:
+def _find_page(session: ReadSession | WriteSession, request: SearchRequest, *, is_as_read: bool = False) -> SearchPage:
     for each in request.parts or (request,):
         narrow(each, session.access.caller)
-    sql = compile_search(request, session)
+    sql = compile_search(request, session, is_as_read=is_as_read)
     rows: list[Any] = []
     if request.count:
         for statement, arguments in sql.page_statements(request.after, request.count + 1):

@@ -4,10 +4,10 @@ import asyncio
 import threading
 from collections.abc import Callable, Set
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import apsw
 import structlog
@@ -17,6 +17,7 @@ from pulseweir.errors import RefuseToStart
 from pulseweir.fhir_store.change_count import COUNTED_TYPES, ChangeCount
 from pulseweir.fhir_store.change_count import FILE_NAME as COUNT_FILE_NAME
 from pulseweir.fhir_store.definitions.tables import parameters_digest
+from pulseweir.fhir_store.known_searches import KnownSearches
 from pulseweir.fhir_store.schema import MIGRATIONS
 from pulseweir.fhir_store.security.access import NO_BOUNDS, Access, current_access
 from pulseweir.fhir_store.session import SHORT_READ_STEPS, WriteSession, took_too_long
@@ -24,6 +25,9 @@ from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.terms import Terms
 from pulseweir.fhir_store.writer import Writer
 from pulseweir.sqlite import connect, immediate, migrate
+
+if TYPE_CHECKING:
+    from pulseweir.fhir_store.search_sql import SearchSql
 
 T = TypeVar("T")
 FILE_NAME = "fhir.sqlite"
@@ -50,6 +54,7 @@ class ReadSession:
     connection: apsw.Connection
     terms: Terms
     access: Access = NO_BOUNDS
+    known_searches: "KnownSearches[SearchSql]" = field(default_factory=KnownSearches)
 
 
 class FhirStore:

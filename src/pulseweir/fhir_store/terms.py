@@ -38,6 +38,10 @@ class Terms:
                 self._keep(text, number)
         return [number for number in held.values() if number is not None]
 
+    def newest(self) -> int:
+        """The greatest id: as long as it is the same, no other name came into use."""
+        return int(self._connection.execute("SELECT coalesce(max(id), 0) FROM term").get)
+
     def intern(self, text: str) -> int:
         """The id of a name, made when it is new; only inside a write transaction."""
         found = self._ids.get(text)

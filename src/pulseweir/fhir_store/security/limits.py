@@ -32,18 +32,17 @@ def check_search_cost(query: Pairs, limits: LimitSettings) -> None:
         return
     if len(query) > limits.search_parameters:
         raise _too_costly(f"more than {limits.search_parameters} parameters")
-    if sum(text.count(",") + 1 for _, text in query) > limits.search_values:
+    values = includes = links = 0
+    for name, text in query:
+        values += text.count(",") + 1
+        includes += name.startswith(("_include", "_revinclude"))
+        links = max(links, name.count(".") + name.count("_has:"))
+    if values > limits.search_values:
         raise _too_costly(f"more than {limits.search_values} alternatives")
-    names = [name for name, _ in query]
-    includes = sum(name.startswith(("_include", "_revinclude")) for name in names)
     if includes > limits.search_includes:
         raise _too_costly(f"more than {limits.search_includes} _include and _revinclude")
-    if any(_links(name) > limits.chain_links for name in names):
+    if links > limits.chain_links:
         raise _too_costly(f"a chain of more than {limits.chain_links} links")
-
-
-def _links(name: str) -> int:
-    return name.count(".") + name.count("_has:")
 
 
 def _too_costly(what: str) -> Refusal:

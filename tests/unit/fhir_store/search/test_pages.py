@@ -116,6 +116,14 @@ async def test_a_page_token_is_checked(chart: httpx.AsyncClient) -> None:
     assert (await chart.get(f"Observation?_count=5&_sort=date&_page={token}")).status_code == 200
 
 
+async def test_a_page_token_is_of_one_order_of_keys(chart: httpx.AsyncClient) -> None:
+    first = (await chart.get("Observation?_count=3&_sort=code&_sort=date")).json()
+    (token,) = parse_qs(urlsplit(first["link"][1]["url"]).query)["_page"]
+
+    assert (await chart.get(f"Observation?_sort=code&_sort=date&_page={token}")).status_code == 200
+    assert (await chart.get(f"Observation?_sort=date&_sort=code&_page={token}")).status_code == 400
+
+
 @pytest.mark.parametrize(
     ("query", "total", "shown"),
     [
