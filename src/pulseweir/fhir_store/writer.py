@@ -33,7 +33,8 @@ _QUIET_TURNS = 2
 _QUICK_COMMIT_SECONDS = 0.002
 """A commit that takes no longer may hold up the event loop: some ten reads take as long."""
 _NEWEST_COMMIT_SHARE = 0.2
-_CHECKPOINT_PAGES = 4_000
+_CHECKPOINT_PAGES = 10_000
+"""So long, 40 MB, the log may grow: pages that change again and again are brought into the file once."""
 
 
 class _Sign(Enum):
