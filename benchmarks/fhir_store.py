@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from statistics import quantiles
 from time import monotonic, perf_counter, sleep
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlsplit
 from urllib.request import urlopen
 
@@ -115,50 +115,79 @@ def referred() -> list[dict[str, Any]]:
 
 
 class Connection:
-    """One kept-alive HTTP/1.1 connection to a server's base: the least a load client can cost."""
+    """One kept-alive HTTP/1.1 connection to a server's base: the least a load client can cost on the shared cores."""
 
     def __init__(self, base_url: str) -> None:
         parts = urlsplit(base_url)
         self._host, self._port, self._base = parts.hostname or "127.0.0.1", parts.port or 80, parts.path.rstrip("/")
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._answers: _Answers | None = None
 
     async def send(self, request: Request) -> None:
         """One request, its answer read whole; connects anew where the server hung up between requests."""
         try:
             await self._exchange(request)
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except ConnectionError:
             self.close()
             await self._exchange(request)
 
     async def _exchange(self, request: Request) -> None:
-        if self._reader is None or self._writer is None:
-            self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+        if self._answers is None:
+            loop = asyncio.get_running_loop()
+            _, self._answers = await loop.create_connection(_Answers, self._host, self._port)
         head = (
             f"{request.method} {self._base}{request.path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n"
             f"content-type: application/fhir+json\r\ncontent-length: {len(request.body)}\r\n\r\n"
         )
-        self._writer.write(head.encode() + request.body)
-        answer = (await self._reader.readuntil(b"\r\n\r\n")).lower()
-        length = answer.partition(b"content-length: ")[2].partition(b"\r\n")[0]
-        body = await (self._reader.readexactly(int(length)) if length else self._chunks(self._reader))
+        answer = await self._answers.to(head.encode() + request.body)
         if answer[9:10] != b"2":
-            raise RuntimeError(f"{request.method} {request.path[:80]}: {answer[9:12].decode()} {body[:300].decode()}")
-        if b"connection: close" in answer:
+            end = answer[-300:].decode(errors="replace")
+            raise RuntimeError(f"{request.method} {request.path[:80]}: {answer[9:12].decode()} {end}")
+        if b"\r\nconnection: close\r\n" in answer[:1_000].lower():
             self.close()
-
-    async def _chunks(self, reader: asyncio.StreamReader) -> bytes:
-        pieces: list[bytes] = []
-        while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
-            pieces.append((await reader.readexactly(size + 2))[:-2])
-        await reader.readuntil(b"\r\n")
-        return b"".join(pieces)
 
     def close(self) -> None:
         """Hang up."""
-        if self._writer is not None:
-            self._writer.close()
-        self._reader = self._writer = None
+        if self._answers is not None:
+            self._answers.transport.close()
+        self._answers = None
+
+
+class _Answers(asyncio.Protocol):
+    """The answers on one connection, one request at a time."""
+
+    def __init__(self) -> None:
+        self._received = b""
+        self._whole: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def to(self, request: bytes) -> asyncio.Future[bytes]:
+        """Send a request; its whole answer comes."""
+        self._received, self._whole = b"", asyncio.get_running_loop().create_future()
+        if self.transport.is_closing():
+            self.connection_lost(None)
+        self.transport.write(request)
+        return self._whole
+
+    def data_received(self, data: bytes) -> None:
+        self._received = self._received + data if self._received else data
+        if not self._whole.done() and _is_whole(self._received):
+            self._whole.set_result(self._received)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._whole.done():
+            self._whole.set_exception(ConnectionResetError("The server hung up."))
+            self._whole.exception()
+
+
+def _is_whole(answer: bytes) -> bool:
+    """Whether all of an HTTP answer is there: as long as it says, or up to its last chunk."""
+    end = answer.find(b"\r\n\r\n")
+    if end < 0:
+        return False
+    length = answer[:end].lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+    return len(answer) >= end + 4 + int(length) if length else answer.endswith(b"\r\n0\r\n\r\n")
 
 
 @dataclass(frozen=True, slots=True)
