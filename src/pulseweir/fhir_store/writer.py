@@ -30,6 +30,9 @@ _GATHER_SECONDS = 0.02
 """How long units that nobody waits for gather when no other write comes."""
 _QUIET_TURNS = 2
 """Turns of the event loop in which a request that has arrived is read and begun: what comes in them shares a commit."""
+_PATIENCE_SECONDS = 0.000_3
+"""How long fewer units than shared the last commit wait for the others: clients that were answered together come back
+together, and a commit costs more than the wait."""
 _QUICK_COMMIT_SECONDS = 0.002
 """A commit that takes no longer may hold up the event loop: some ten reads take as long."""
 _NEWEST_COMMIT_SHARE = 0.2
@@ -60,12 +63,14 @@ class _Gathering:
 
     Attributes:
         loop: Where they wait.
+        ends: When the last of them must come, in seconds of `monotonic`.
         units: Those that came so far.
         seen: How many there were a turn ago.
         quiet_turns: Turns since the last one came.
     """
 
     loop: asyncio.AbstractEventLoop
+    ends: float
     units: list[_Unit] = field(default_factory=list)
     seen: int = 0
     quiet_turns: int = 0
@@ -100,6 +105,7 @@ class Writer:
         self._soon: deque[_Unit] = deque()
         self._is_gathering_soon = False
         self._gathering: _Gathering | None = None
+        self._newest_short = 0
         self._commit_seconds = 0.0
         self._log_pages = 0
         self._is_closed = False
@@ -161,23 +167,27 @@ class Writer:
     def _gather(self, loop: asyncio.AbstractEventLoop, unit: _Unit) -> None:
         gathering = self._gathering
         if gathering is None or gathering.loop is not loop:
-            gathering = self._gathering = _Gathering(loop)
+            gathering = self._gathering = _Gathering(loop, monotonic() + _PATIENCE_SECONDS)
             loop.call_soon(self._turn_passed, gathering)
         gathering.units.append(unit)
 
     def _turn_passed(self, gathering: _Gathering) -> None:
-        """Write what was gathered, unless more has come in the last turns of its loop."""
+        """Write what was gathered, unless more has come in the last turns of its loop, or will in a moment."""
         number, most = len(gathering.units), self._settings.group_units
         gathering.quiet_turns = gathering.quiet_turns + 1 if number == gathering.seen else 0
         gathering.seen = number
-        is_complete = number >= most or gathering.quiet_turns >= _QUIET_TURNS
-        units = gathering.units[:most] if is_complete else []
-        del gathering.units[: len(units)]
+        is_quiet = gathering.quiet_turns >= _QUIET_TURNS
+        if number < most and not (is_quiet and (number >= self._newest_short or monotonic() >= gathering.ends)):
+            gathering.loop.call_soon(self._turn_passed, gathering)
+            return
+        units = gathering.units[:most]
+        del gathering.units[:most]
+        self._newest_short = len(units)
         if gathering.units:
             gathering.loop.call_soon(self._turn_passed, gathering)
         elif self._gathering is gathering:
             self._gathering = None
-        if units and not self._write_here(units, gathering.loop):
+        if not self._write_here(units, gathering.loop):
             self._hand_over(units)
 
     def _hand_over(self, units: list[_Unit]) -> None:

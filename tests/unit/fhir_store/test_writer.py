@@ -86,6 +86,31 @@ async def test_short_writes_that_come_in_a_few_turns_share_a_commit_and_each_is_
     assert done == [{"Patient"}]
 
 
+async def test_a_commit_waits_a_moment_for_as_many_as_shared_the_last(
+    store: FhirStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = [0.0]
+    monkeypatch.setattr(writer, "monotonic", lambda: seconds[0])
+    done = commits(store)
+
+    async def write_apart(first: str, second: str, pause_seconds: float) -> None:
+        waiting = [asyncio.ensure_future(store.write(put(first), is_short=True))]
+        for turn in range(20):
+            seconds[0] += pause_seconds if turn == 10 else 0
+            await asyncio.sleep(0)
+        waiting.append(asyncio.ensure_future(store.write(put(second), is_short=True)))
+        await asyncio.gather(*waiting)
+
+    await asyncio.gather(store.write(put("a"), is_short=True), store.write(put("b"), is_short=True))
+    assert len(done) == 1
+    await write_apart("c", "d", 0)
+    assert len(done) == 2
+    await write_apart("e", "f", 0.01)
+    assert len(done) == 4
+    await write_apart("g", "h", 0)
+    assert len(done) == 6, "a client by itself never waits"
+
+
 async def test_no_more_short_writes_share_a_commit_than_are_allowed(tmp_path: Path) -> None:
     store = FhirStore.open(tmp_path, Clock(), FhirStoreSettings(group_units=3))
     done = commits(store)
