@@ -59,18 +59,21 @@ def server_config(app: ASGIApp, host: str, port: int, *, tls: dict[str, Path] | 
 
 
 class OneWriteTransport:
-    """A transport that sends what an answer writes at once: a system call costs more than all else of a short read."""
+    """A transport that sends head and body of an answer at once: a system call costs more than all else of a read."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
-        self._held: list[bytes] = []
+        self._held = b""
 
     def write(self, data: bytes) -> None:
-        """Send with everything else that is written before the loop goes on."""
-        if not self._held:
+        """Hold a head for the body that comes next; by itself it is sent a turn of the loop later."""
+        if self._held:
+            self._held += data
+            self._flush()
+        else:
+            self._held = data
             self._loop.call_soon(self._flush)
-        self._held.append(data)
 
     def close(self) -> None:
         """Send what is held, then close."""
@@ -81,9 +84,9 @@ class OneWriteTransport:
         return getattr(self._transport, name)
 
     def _flush(self) -> None:
-        held, self._held = self._held, []
+        held, self._held = self._held, b""
         if held and not self._transport.is_closing():
-            self._transport.write(b"".join(held))
+            self._transport.write(held)
 
 
 class _OneWriteProtocol(WatchedConnection):
