@@ -238,19 +238,22 @@ async def _read_body(headers: Headers, receive: Receive, settings: FhirStoreSett
         raise Refusal(
             415, "not-supported", "Send the body as it is, not packed.", "http.Content-Encoding", headers=unpacked
         )
-    too_long = Refusal(413, "too-long", f"The body is longer than {limit} bytes; send less at once.")
     declared = headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > limit:
-        raise too_long
+        raise _too_long(limit)
     first = _arrived(receive)
     if first is not None and not first.get("more_body", False):
-        return await _whole_body(receive, first, limit, too_long)
+        return await _whole_body(receive, first, limit)
     try:
         async with asyncio.timeout(settings.limits.body_seconds):
-            return await _whole_body(receive, first, limit, too_long)
+            return await _whole_body(receive, first, limit)
     except TimeoutError:
         text = "The body took too long to arrive; send it faster, or less at once."
         raise Refusal(408, "timeout", text, headers={"connection": "close"}) from None
+
+
+def _too_long(limit: int) -> Refusal:
+    return Refusal(413, "too-long", f"The body is longer than {limit} bytes; send less at once.")
 
 
 def _arrived(receive: Receive) -> Message | None:
@@ -264,7 +267,7 @@ def _arrived(receive: Receive) -> Message | None:
     return None
 
 
-async def _whole_body(receive: Receive, first: Message | None, limit: int, too_long: Refusal) -> bytes:
+async def _whole_body(receive: Receive, first: Message | None, limit: int) -> bytes:
     parts = []
     size = 0
     message = first
@@ -275,7 +278,7 @@ async def _whole_body(receive: Receive, first: Message | None, limit: int, too_l
         part = message.get("body", b"")
         size += len(part)
         if size > limit:
-            raise too_long
+            raise _too_long(limit)
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
