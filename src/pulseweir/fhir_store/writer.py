@@ -33,9 +33,9 @@ _QUIET_TURNS = 2
 _PATIENCE_SECONDS = 0.000_3
 """How long fewer units than shared the last commit wait for the others: clients that were answered together come back
 together, and a commit costs more than the wait."""
-_QUICK_COMMIT_SECONDS = 0.002
-"""A commit that takes no longer may hold up the event loop: some ten reads take as long."""
-_NEWEST_COMMIT_SHARE = 0.2
+_SHORT_SECONDS = 0.002
+"""What takes no longer may hold up the event loop: some ten reads take as long."""
+_NEWEST_SHARE = 0.2
 _CHECKPOINT_PAGES = 10_000
 """So long, 40 MB, the log may grow: pages that change again and again are brought into the file once."""
 
@@ -106,7 +106,7 @@ class Writer:
         self._is_gathering_soon = False
         self._gathering: _Gathering | None = None
         self._newest_short = 0
-        self._commit_seconds = 0.0
+        self._hold_seconds = 0.0  # how long a commit takes of late, or a unit here with the pages it reads
         self._log_pages = 0
         self._is_closed = False
         connection.pragma("wal_autocheckpoint", 0)
@@ -199,7 +199,7 @@ class Writer:
 
     def _write_here(self, units: list[_Unit], loop: asyncio.AbstractEventLoop) -> bool:
         """Write in this thread, that of the loop; False when it could have to wait for long."""
-        is_quick = self._commit_seconds < _QUICK_COMMIT_SECONDS and not self._thread_wants_turn
+        is_quick = self._hold_seconds < _SHORT_SECONDS and not self._thread_wants_turn
         if not is_quick or not self._turn.acquire(blocking=False):
             return False
         try:
@@ -266,11 +266,16 @@ class Writer:
         """Run units in the transaction that was begun, commit it, and tell who waits."""
         session = self._session
         results: list[_Result] = []
+        began = monotonic()
         try:
             session.begin(self._clock.now_microseconds())
             results.extend(self._run(unit) for unit in units)
             session.settle()
-            self._commit()
+            ready = monotonic()
+            self._connection.execute("COMMIT")
+            done = monotonic()
+            took = done - ready if here is None else max(done - ready, (done - began) / len(units))
+            self._hold_seconds += (took - self._hold_seconds) * _NEWEST_SHARE
             self._committed(session.changed_types)
         except BaseException as error:
             session.terms.forget()
@@ -296,12 +301,6 @@ class Writer:
             unit.access.forget()
             return unit, None, error
         return unit, outcome, None
-
-    def _commit(self) -> None:
-        began = monotonic()
-        self._connection.execute("COMMIT")
-        took = monotonic() - began
-        self._commit_seconds += (took - self._commit_seconds) * _NEWEST_COMMIT_SHARE
 
     def _checkpoint(self) -> None:
         """Bring the log into the file, which SQLite would do amid a commit, maybe in the event loop's thread."""

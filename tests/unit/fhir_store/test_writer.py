@@ -137,6 +137,23 @@ async def test_a_slow_disk_never_holds_up_the_loop(store: FhirStore, monkeypatch
     assert len(held(store)) == 63
 
 
+async def test_a_store_whose_pages_are_slow_to_read_holds_up_the_loop_once(
+    store: FhirStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = [0.0]
+    monkeypatch.setattr(writer, "monotonic", lambda: seconds[0])
+    threads: list[int] = []
+
+    def work(session: WriteSession) -> str:
+        seconds[0] += 0.1
+        return put(f"p{seconds[0]}", threads)(session)
+
+    for _ in range(3):
+        await store.write(work, is_short=True)
+
+    assert [each == threading.get_ident() for each in threads] == [True, False, False]
+
+
 async def test_the_loop_goes_on_while_another_process_holds_the_file(store: FhirStore, tmp_path: Path) -> None:
     threads: list[int] = []
     waited: list[int] = []
