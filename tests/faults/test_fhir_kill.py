@@ -19,6 +19,8 @@ from pulseweir.sqlite import connect
 KILLS = 8
 ENTRIES = 20
 WRITERS = 3
+SINGLE_WRITERS = 2
+SINGLE_TYPE = "Device"
 
 SERVER = """
 import sys
@@ -72,12 +74,36 @@ async def write(base_url: str, name: str, answered: set[tuple[str, int]]) -> Non
             turn += 1
 
 
-async def write_until_killed(directory: Path, kill: int, wanted: int, answered: set[tuple[str, int]]) -> None:
+async def write_singles(base_url: str, name: str, singles: set[str]) -> None:
+    """Store one resource after the other, by POST and by PUT in turn, until the server is gone."""
+    async with httpx.AsyncClient(base_url=base_url, timeout=30) as http:
+        turn = 0
+        while True:
+            own = f"{name}.{turn}"
+            try:
+                if turn % 2:
+                    response = await http.put(f"{SINGLE_TYPE}/{own}", json={"resourceType": SINGLE_TYPE, "id": own})
+                else:
+                    response = await http.post(SINGLE_TYPE, json={"resourceType": SINGLE_TYPE})
+            except httpx.TransportError:
+                return
+            assert response.status_code == 201, response.text
+            singles.add(response.json()["id"])
+            turn += 1
+
+
+async def write_until_killed(
+    directory: Path, kill: int, wanted: int, answered: set[tuple[str, int]], singles: set[str]
+) -> None:
     process, base_url = await asyncio.to_thread(start, directory)
     assert process.stdout is not None
     goal = len(answered) + wanted
     try:
         writers = [asyncio.create_task(write(base_url, f"k{kill}w{number}", answered)) for number in range(WRITERS)]
+        writers += [
+            asyncio.create_task(write_singles(base_url, f"k{kill}s{number}", singles))
+            for number in range(SINGLE_WRITERS)
+        ]
         while len(answered) < goal:
             await asyncio.wait(writers, timeout=0.002)
             assert process.poll() is None
@@ -93,19 +119,23 @@ async def write_until_killed(directory: Path, kill: int, wanted: int, answered: 
 async def test_kills_over_http_lose_nothing_answered_and_leave_no_half_transaction(tmp_path: Path) -> None:
     chance = random.Random(23)
     answered: set[tuple[str, int]] = set()
+    singles: set[str] = set()
 
     for kill in range(KILLS):
-        await write_until_killed(tmp_path, kill, chance.randrange(1, 40), answered)
+        await write_until_killed(tmp_path, kill, chance.randrange(1, 40), answered, singles)
 
     connection = connect(tmp_path / FILE_NAME)
     assert connection.pragma("integrity_check") == "ok"
     connection.close()
     store = FhirStore.open(tmp_path, Clock())
-    rows = store.read(lambda session: session.connection.execute("SELECT id, version FROM resource").fetchall())
+    statement = "SELECT r.id, r.version, t.text FROM resource r JOIN term t ON t.id = r.type"
+    rows = store.read(lambda session: session.connection.execute(statement).fetchall())
     store.close()
+    assert len(singles) > KILLS
+    assert singles <= {name for name, _, resource_type in rows if resource_type == SINGLE_TYPE}
     held: dict[tuple[str, int], int] = {}
     versions: dict[str, int] = {}
-    for name, version in rows:
+    for name, version, _ in (row for row in rows if row[2] != SINGLE_TYPE):
         writer, *rest = str(name).split("-")
         if rest:
             held[writer, int(rest[0])] = held.get((writer, int(rest[0])), 0) + 1
