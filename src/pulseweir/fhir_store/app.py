@@ -8,13 +8,12 @@ import re
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 from urllib.parse import parse_qsl
 
 import msgspec
 import structlog
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pulseweir.errors import RetryLater
 from pulseweir.fhir_store.binary_content import is_read, is_write
@@ -241,12 +240,9 @@ async def _read_body(headers: Headers, receive: Receive, settings: FhirStoreSett
     declared = headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > limit:
         raise _too_long(limit)
-    first = _arrived(receive)
-    if first is not None and not first.get("more_body", False):
-        return await _whole_body(receive, first, limit)
     try:
         async with asyncio.timeout(settings.limits.body_seconds):
-            return await _whole_body(receive, first, limit)
+            return await _whole_body(receive, limit)
     except TimeoutError:
         text = "The body took too long to arrive; send it faster, or less at once."
         raise Refusal(408, "timeout", text, headers={"connection": "close"}) from None
@@ -256,23 +252,11 @@ def _too_long(limit: int) -> Refusal:
     return Refusal(413, "too-long", f"The body is longer than {limit} bytes; send less at once.")
 
 
-def _arrived(receive: Receive) -> Message | None:
-    """What has arrived of a body, None when it must be waited for: most came with its head, and a timer costs more."""
-    waiting = receive().__await__()
-    try:
-        next(waiting)
-    except StopIteration as arrived:
-        return cast("Message", arrived.value)
-    waiting.close()
-    return None
-
-
-async def _whole_body(receive: Receive, first: Message | None, limit: int) -> bytes:
+async def _whole_body(receive: Receive, limit: int) -> bytes:
     parts = []
     size = 0
-    message = first
     while True:
-        message = message or await receive()
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise Refusal(400, "incomplete", "The connection ended before the body did.")
         part = message.get("body", b"")
@@ -282,7 +266,6 @@ async def _whole_body(receive: Receive, first: Message | None, limit: int) -> by
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
-        message = None
 
 
 async def _send(answer: Answer, send: Send, *, with_body: bool) -> None:
