@@ -205,12 +205,13 @@ class Writer:
         try:
             if self._is_closed or not self._begins_at_once():
                 return False
-            self._write_begun(units, loop)
+            results = self._write_begun(units, is_here=True)
             if self._log_pages >= _CHECKPOINT_PAGES:
                 self._thread_wants_turn = True
                 self._queue.put(_Sign.CHECKPOINT)
         finally:
             self._turn.release()
+        _answer(results, loop)
         return True
 
     def _begins_at_once(self) -> bool:
@@ -229,15 +230,22 @@ class Writer:
         while is_open:
             taken = self._take()
             is_open = _Sign.CLOSE not in taken
-            # Else a busy event loop could take every turn.
-            self._thread_wants_turn = True
-            with self._turn:
-                self._thread_wants_turn = False
+            with self._thread_turn():
                 units = [*self._gathered(), *(unit for unit in taken if isinstance(unit, _Unit))]
-                if units:
-                    self._write_group(units)
-                if self._log_pages >= _CHECKPOINT_PAGES:
+                results = self._write_group(units) if units else []
+            # Not before the turn is over: a loop that hears of it at once would find it taken, and hand over again.
+            _answer(results)
+            if self._log_pages >= _CHECKPOINT_PAGES:
+                with self._thread_turn():
                     self._checkpoint()
+
+    @contextlib.contextmanager
+    def _thread_turn(self) -> Iterator[None]:
+        # Else a busy event loop could take every turn.
+        self._thread_wants_turn = True
+        with self._turn:
+            self._thread_wants_turn = False
+            yield
 
     def _take(self) -> list[_Unit | _Sign]:
         taken = [self._queue.get()]
@@ -254,16 +262,15 @@ class Writer:
         while self._soon:
             yield self._soon.popleft()
 
-    def _write_group(self, units: list[_Unit]) -> None:
+    def _write_group(self, units: list[_Unit]) -> "list[_Result]":
         try:
             self._connection.execute("BEGIN IMMEDIATE")
         except apsw.Error as error:
-            _answer([(unit, None, _failure(error)) for unit in units])
-        else:
-            self._write_begun(units)
+            return [(unit, None, _failure(error)) for unit in units]
+        return self._write_begun(units)
 
-    def _write_begun(self, units: list[_Unit], here: asyncio.AbstractEventLoop | None = None) -> None:
-        """Run units in the transaction that was begun, commit it, and tell who waits."""
+    def _write_begun(self, units: list[_Unit], *, is_here: bool = False) -> "list[_Result]":
+        """Run units in the transaction that was begun and commit it; the event loop's thread reads pages, too."""
         session = self._session
         results: list[_Result] = []
         began = monotonic()
@@ -274,7 +281,7 @@ class Writer:
             ready = monotonic()
             self._connection.execute("COMMIT")
             done = monotonic()
-            took = done - ready if here is None else max(done - ready, (done - began) / len(units))
+            took = max(done - ready, (done - began) / len(units)) if is_here else done - ready
             self._hold_seconds += (took - self._hold_seconds) * _NEWEST_SHARE
             self._committed(session.changed_types)
         except BaseException as error:
@@ -284,7 +291,7 @@ class Writer:
             if not isinstance(error, Exception):
                 raise
             results = [(unit, None, _failure(error)) for unit in units]
-        _answer(results, here)
+        return results
 
     def _run(self, unit: _Unit) -> "_Result":
         session = self._session
