@@ -128,18 +128,20 @@ async def test_days_have_folders_and_segments_a_size(tmp_path: Path) -> None:
     assert sorted(archived(tmp_path)) == sorted([*bodies(range(10)), *bodies(range(1_000, 2_000))])
 
 
-def crashed(directory: Path) -> Path:
-    """An archive of three frames, copied as a crash of its writer would leave it."""
+def crashed(directory: Path) -> tuple[Path, list[int]]:
+    """An archive of three frames, copied as a crash of its writer would leave it, and where each frame ends."""
+    ends = []
 
     async def write() -> None:
         stage = ArchiveStage(directory / "running", AT_ONCE)
         for number in range(3):
             await stage.handle({0: at(messages(range(number * 10, number * 10 + 10)), number, number)})
+            ends.append(next((directory / "running").glob("*/*.open")).stat().st_size)
         shutil.copytree(directory / "running", directory / "crashed")
         stage.close()
 
     asyncio.run(write())
-    return directory / "crashed"
+    return directory / "crashed", ends
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -147,7 +149,7 @@ def crashed(directory: Path) -> Path:
 def test_a_torn_tail_is_cut_back_to_the_last_whole_frame(
     tmp_path_factory: pytest.TempPathFactory, share: float, garbage: bytes
 ) -> None:
-    directory = crashed(tmp_path_factory.mktemp("archive"))
+    directory, ends = crashed(tmp_path_factory.mktemp("archive"))
     (segment,) = directory.glob("*/*.open")
     size_bytes = segment.stat().st_size
     content = segment.read_bytes()[: int(size_bytes * share)]
@@ -158,18 +160,13 @@ def test_a_torn_tail_is_cut_back_to_the_last_whole_frame(
 
     assert archived(directory) == before
     assert before == bodies(range(len(before)))
-    assert len(before) == 10 * sum(int(size_bytes * share) >= end for end in frame_ends(size_bytes))
+    assert len(before) == 10 * sum(int(size_bytes * share) >= end for end in ends)
     assert cut_bytes == sum(kept.stat().st_size for kept in directory.glob("*/*.torn"))
     assert recover(directory) == 0
 
 
-def frame_ends(size_bytes: int) -> list[int]:
-    """The three frames are of equal length."""
-    return [size_bytes // 3, size_bytes // 3 * 2, size_bytes]
-
-
 async def test_a_start_after_a_crash_goes_on_in_a_new_segment(tmp_path: Path, start: Start) -> None:
-    directory = await asyncio.to_thread(crashed, tmp_path)
+    directory, _ = await asyncio.to_thread(crashed, tmp_path)
 
     await start(directory).handle({0: at(messages(range(20, 40)), 2, 3)})
 
