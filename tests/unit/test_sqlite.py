@@ -23,6 +23,26 @@ def test_every_file_is_durable_and_shared(tmp_path: Path) -> None:
     connection.close()
 
 
+def test_a_statement_is_compiled_once_whatever_is_bound_to_it(tmp_path: Path) -> None:
+    connection = sqlite.connect(tmp_path / "file.db")
+    connection.execute("CREATE TABLE reading (device INTEGER, instant INTEGER)")
+    compiled: list[str] = []
+
+    def note(*names: object) -> int:
+        compiled.append(str(names))
+        return apsw.SQLITE_OK
+
+    connection.authorizer = note
+    counts = []
+    for device in range(3):
+        connection.execute("SELECT instant FROM reading WHERE device = ? ORDER BY instant", (device,)).fetchall()
+        counts.append(len(compiled))
+
+    assert counts[0] > 0
+    assert counts == [counts[0]] * 3
+    connection.close()
+
+
 def test_each_migration_runs_once_and_in_order(tmp_path: Path) -> None:
     connection = sqlite.connect(tmp_path / "file.db")
     sqlite.migrate(connection, [FIRST])
