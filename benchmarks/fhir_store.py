@@ -4,20 +4,23 @@ Server (`pulseweir run fhir` as installed: one process, FULL durability, structu
 machine. Rows follow
 ``{"name", "per_second", "ratio", "against", "p50_milliseconds", "p99_milliseconds"}``; `per_second` counts resources
 for `bundle`, else requests, and the percentiles are those of one request as the client sees it. With
-`against` the same load drives another R4 server too, load by load in turn; its rows are named ``peer.bundle`` and so
-on, and the own rows carry the ratio. What a peer may need to know first (Patients, Encounters, Devices that
-Observations refer to) is written before anything is measured, and both are warmed up.
+`against` the same load drives another R4 server too, quarter by quarter in turn, so that both share the machine's
+good and bad moments; its rows are named ``peer.bundle`` and so on, and the own rows carry the ratio. What a peer may
+need to know first (Patients, Encounters, Devices that Observations refer to) is written before anything is measured,
+and both are warmed up. Every run writes Observations of its own: a peer that holds them from the run before would have
+nothing to write.
 """
 
 import argparse
 import asyncio
 import json
+import secrets
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import quantiles
 from time import monotonic, perf_counter, sleep
 from typing import Any, TypeVar, cast
@@ -33,6 +36,12 @@ CODES = ("8867-4", "9279-1", "59408-5", "8310-5")
 UNITS = ("/min", "/min", "%", "Cel")
 _WARM_UP_SHARE = 0.1
 _START_SECONDS = 60
+_ROUNDS = 4
+_RUNS, _RUN_NUMBERS = 1 << 30, 1 << 30
+"""Runs that can be told apart, and how many Observations each has."""
+_IDS, _APART = (1 << 61) - 1, 0x9E37_79B9_7F4A_7C15
+"""A prime and the golden ratio of 64 bits: ids of successive numbers are all different and lie far apart, as those that
+the connector makes by hashing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,7 @@ def observation(number: int) -> dict[str, Any]:
     day, hour = 1 + minute // 1440 % 28, minute // 60 % 24
     return {
         "resourceType": "Observation",
-        "id": f"o{number * 7919 % 100_000_007:063x}",
+        "id": f"o{number * _APART % _IDS:063x}",
         "status": "final",
         "category": [
             {
@@ -190,12 +199,17 @@ def _is_whole(answer: bytes) -> bool:
     return len(answer) >= end + 4 + int(length) if length else answer.endswith(b"\r\n0\r\n\r\n")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Driven:
     """How long a load took, and each of its requests, in seconds."""
 
-    seconds: float
-    latencies_seconds: list[float]
+    seconds: float = 0.0
+    latencies_seconds: list[float] = field(default_factory=list)
+
+    def add(self, more: "Driven") -> None:
+        """Another part of the same load."""
+        self.seconds += more.seconds
+        self.latencies_seconds += more.latencies_seconds
 
     def percentile_milliseconds(self, percent: int) -> float:
         """As many in a hundred requests were answered within so long."""
@@ -247,16 +261,21 @@ def loads(first: int, scale: float) -> Iterator[Load]:
     yield Load("search", charts, CONNECTIONS)
 
 
-async def measure(base_url: str, scale: float, against: Mapping[str, str]) -> list[dict[str, Any]]:
+async def measure(base_url: str, scale: float, against: Mapping[str, str], run_number: int) -> list[dict[str, Any]]:
     """All rows of the own server at `base_url`, and of every peer in `against`, base URLs by name."""
     servers = {"": base_url, **against}
+    first = run_number * _RUN_NUMBERS
     for url in servers.values():
         await drive(url, [Request("POST", "", bundle(referred()))], 1)
-        for load in loads(50_000_000, scale * _WARM_UP_SHARE):
+        for load in loads(first + _RUN_NUMBERS // 2, scale * _WARM_UP_SHARE):
             await drive(url, load.requests, load.connections)
     rows: list[dict[str, Any]] = []
-    for load in loads(0, scale):
-        driven = {name: await drive(url, load.requests, load.connections) for name, url in servers.items()}
+    for load in loads(first, scale):
+        driven = {name: Driven() for name in servers}
+        length = -(-len(load.requests) // _ROUNDS)
+        for begin in range(0, len(load.requests), length):
+            for name, url in servers.items():
+                driven[name].add(await drive(url, load.requests[begin : begin + length], load.connections))
         own, peer = _row(load.name, load, driven[""]), next(iter(against), None)
         if peer:
             own |= {"ratio": round(driven[peer].seconds / driven[""].seconds, 2), "against": peer}
@@ -309,7 +328,8 @@ def _await_ready(server: "subprocess.Popen[bytes]", port: int) -> None:
 def run(scale: float = 1.0, against: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """The rows of this benchmark; `scale` shortens or lengthens the load, `against` names R4 servers beside it."""
     with tempfile.TemporaryDirectory() as directory:
-        return with_server(directory, lambda base_url: measure(base_url, scale, against or {}))
+        run_number = secrets.randbelow(_RUNS)
+        return with_server(directory, lambda base_url: measure(base_url, scale, against or {}, run_number))
 
 
 def main() -> None:
