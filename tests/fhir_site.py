@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from pulseweir.fhir_store.app import create_app
+from pulseweir.fhir_store.export.exports import Exports
 from pulseweir.fhir_store.security.clients import CLIENTS_NAME, ClientEntry, add_client, house_token
 from pulseweir.fhir_store.security.guard import Guard
 from pulseweir.fhir_store.storage import FhirStore
@@ -24,10 +25,15 @@ class Site:
     Attributes:
         store: Where the resources are.
         directory: Where it lies.
+        exports: Its exports; others made later would take up what these have begun.
     """
 
     store: FhirStore
     directory: Path
+    exports: Exports = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.exports = Exports(self.store)
 
     def token(self, *scopes: str, patient: str | None = None, name: str = "app", **members: Any) -> str:
         """A new client's token."""
@@ -38,7 +44,7 @@ class Site:
     async def http(self, token: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
         """A client of the server, with a token."""
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        transport = httpx.ASGITransport(create_app(self.store, guard=Guard.open(self.store)))
+        transport = httpx.ASGITransport(create_app(self.store, guard=Guard.open(self.store), exports=self.exports))
         async with httpx.AsyncClient(transport=transport, base_url="http://fhir.test/fhir/", headers=headers) as client:
             yield client
 
