@@ -37,6 +37,9 @@ def test_the_board_changes_by_itself_when_a_patient_does(visit: Visit, house: Ho
 
 def test_ages_tick_without_the_server(visit: Visit) -> None:
     visit.sign_in()
+    # Nor may it replace the tile whose age is looked at.
+    visit.page.route("**/events*", lambda route: route.abort())
+    visit.page.reload()
     age = visit.page.locator("#tile-invented-05 .vital .age").nth(1)
     before = age.inner_text()
 
