@@ -9,10 +9,11 @@ ARGS ?=
 demo: $(VENV)/core.installed
 	$(BIN)/pulseweir demo $(ARGS)
 
-# Databases of tests sync at every commit: on a memory file system that costs nothing.
+# Databases of tests sync at every commit: on a memory file system that costs nothing. Two workers: half of the time goes
+# into waiting for processes that are killed and for readings in real time.
 test: $(VENV)/test.installed components conformance lint
 	@scratch=$$(mktemp -d /dev/shm/pulseweir-test-XXXXXX 2>/dev/null || mktemp -d); \
-	$(BIN)/pytest --basetemp=$$scratch/tests $(ARGS); code=$$?; rm -rf $$scratch; exit $$code
+	$(BIN)/pytest -n 2 --no-loadscope-reorder --basetemp=$$scratch/tests $(ARGS); code=$$?; rm -rf $$scratch; exit $$code
 
 # Debian packages that some tests need, by a command of each: a browser, clients in JavaScript and Java.
 COMPONENTS := chromium:chromium node:nodejs npm:npm javac:default-jdk-headless mvn:maven

@@ -14,8 +14,14 @@ from pulseweir.backends.repository import Repository
 from pulseweir.clock import Clock
 from pulseweir.fhir_store.app import create_app
 from pulseweir.fhir_store.storage import FhirStore
+from workers import FolderScheduling
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config) -> FolderScheduling:
+    """What each of several workers runs (`pytest -n 2`)."""
+    return FolderScheduling(config)
 
 
 @pytest.fixture(scope="session")
