@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from xdist.remote import Producer
 
 from hapi_server import running_hapi, what_is_missing
 from pulseweir.backends.bus.embedded import EmbeddedBus
@@ -19,9 +20,9 @@ from workers import FolderScheduling
 ROOT = Path(__file__).parents[1]
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config) -> FolderScheduling:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FolderScheduling:
     """What each of several workers runs (`pytest -n 2`)."""
-    return FolderScheduling(config)
+    return FolderScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
