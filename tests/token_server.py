@@ -41,7 +41,7 @@ class TokenServer:
     """
 
     clients: Mapping[str, Any]
-    expires_in: int | None = 300
+    expires_in: int | str | None = 300
     given: list[str] = field(default_factory=list)
     asked: list[dict[str, str]] = field(default_factory=list)
     refusing: tuple[int, dict[str, str]] | None = None

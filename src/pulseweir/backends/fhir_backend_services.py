@@ -10,6 +10,7 @@ import secrets
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -216,6 +217,8 @@ def _lifetime(expires_in: object) -> float:
     try:
         seconds = float(str(expires_in))
     except ValueError:
+        return _SILENT_SECONDS
+    if not isfinite(seconds):
         return _SILENT_SECONDS
     return max(0.0, seconds - min(_EARLY_SECONDS, seconds * _EARLY_SHARE))
 

@@ -103,9 +103,11 @@ async def test_a_token_is_kept_until_shortly_before_its_end(
     assert len(server.given) == 2
 
 
-@pytest.mark.parametrize(("expires_in", "kept_seconds"), [(10, 8), (None, 60), (3_600, 3_570)])
+@pytest.mark.parametrize(
+    ("expires_in", "kept_seconds"), [(10, 8), (None, 60), (3_600, 3_570), ("NaN", 60), ("inf", 60)]
+)
 async def test_how_long_a_token_is_kept_follows_what_the_server_says(
-    tokens: BackendServices, server: TokenServer, clock: Clock, expires_in: int | None, kept_seconds: int
+    tokens: BackendServices, server: TokenServer, clock: Clock, expires_in: int | str | None, kept_seconds: int
 ) -> None:
     server.expires_in = expires_in
     await tokens.authorization()
