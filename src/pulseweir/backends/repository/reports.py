@@ -151,10 +151,11 @@ def _refresh_burden(transaction: Transaction, now: int, days: int) -> None:
 
 def _patient_days(transaction: Transaction, first_day: int) -> dict[tuple[str, int], int]:
     ward = func.coalesce(SCORE.c.ward, "")
+    day_number = SCORE.c.window_end // DAY_MICROSECONDS
     query = (
-        select(ward, (SCORE.c.window_end // DAY_MICROSECONDS), func.count(SCORE.c.patient_id.distinct()))
+        select(ward, day_number, func.count(SCORE.c.patient_id.distinct()))
         .where(SCORE.c.window_end >= first_day, SCORE.c.model == DEFAULT_MODEL)
-        .group_by(ward, SCORE.c.window_end // DAY_MICROSECONDS)
+        .group_by(ward, day_number)
     )
     return {(name, number * DAY_MICROSECONDS): count for name, number, count in transaction.execute(query)}
 

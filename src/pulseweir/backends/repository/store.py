@@ -71,6 +71,9 @@ class Repository:
         except OperationalError as error:
             engine.dispose()
             raise RepositoryUnavailable(_cause(error)) from error
+        except BaseException:
+            engine.dispose()
+            raise
         return cls(engine, clock)
 
     @contextmanager
