@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -52,8 +53,8 @@ def running_postgres() -> Iterator[str]:
             _wait_until_ready(server, port, folder / "log")
             yield f"postgresql+psycopg://{_ACCOUNT}@127.0.0.1:{port}/postgres"
         finally:
-            # Connections that a failed test left open must not hold it up.
-            server.kill()
+            # At once, whoever is still connected, and its own processes before it.
+            server.send_signal(signal.SIGQUIT)
             server.wait()
     finally:
         shutil.rmtree(folder)
