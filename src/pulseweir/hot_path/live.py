@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pulseweir.backends.repository import Repository, Transaction, alerts, changes, scores
 from pulseweir.backends.repository.rows import AlertRow, LiveRow
@@ -51,6 +51,12 @@ class _Subscriber:
         return incomplete
 
 
+def _after(sequence: int, update: LiveUpdate) -> LiveUpdate:
+    """What an update holds that changed after `sequence`: a look may begin before what a subscriber has been told."""
+    rows = [row for row in update.rows if row.sequence > sequence]
+    return replace(update, rows=rows, alerts=[alert for alert in update.alerts if alert.sequence > sequence])
+
+
 class LiveFeed:
     """Fans changes out to subscribers.
 
@@ -91,9 +97,10 @@ class LiveFeed:
                 update = await (self.state() if subscriber.begins_anew() else subscriber.queue.get())
                 if len(self._subscribers) == 1 and update.complete:
                     self._sequence = max(self._sequence, update.sequence)
-                if update.sequence > seen or update.complete:
+                if update.complete or update.sequence > seen:
+                    news = update if update.complete else _after(seen, update)
                     seen = update.sequence
-                    yield update
+                    yield news
         finally:
             self._subscribers.discard(subscriber)
 

@@ -187,6 +187,20 @@ async def test_a_screen_gets_the_full_state_and_then_each_change(repository: Rep
     assert all(change.server_time > 0 and change.sequence > states[0].sequence for change in changes)
 
 
+async def test_what_the_full_state_held_is_not_told_again_as_a_change(repository: Repository, bus: EmbeddedBus) -> None:
+    stage = record_stage(repository, bus)
+    await stage.handle(table(row("p1", 0)))
+    feed = LiveFeed(repository)
+    first_screen, second_screen = feed.subscribe(), feed.subscribe()
+    await asyncio.gather(anext(first_screen), anext(second_screen))
+
+    await stage.handle(table(live("p2", 1, 6)))
+    await feed.look()
+    changes = await asyncio.gather(anext(first_screen), anext(second_screen))
+
+    assert [[one.patient_id for one in change.rows] for change in changes] == [["p2"], ["p2"]]
+
+
 async def test_a_screen_that_fell_behind_starts_from_the_full_state(
     repository: Repository, bus: EmbeddedBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
