@@ -52,6 +52,7 @@ def insert_new(transaction: Transaction, table: Table, rows: Iterable[dict[str, 
     dialect = postgresql if transaction.dialect.name == "postgresql" else sqlite
     keys = [column.name for column in table.primary_key.columns]
     statement = dialect.insert(table).on_conflict_do_nothing(index_elements=keys)
+    # SQLAlchemy keeps the count of UPDATE and DELETE only, unless told.
     statement = statement.execution_options(preserve_rowcount=True)
     return sum(transaction.execute(statement, row).rowcount for row in rows)
 

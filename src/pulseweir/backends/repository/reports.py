@@ -151,6 +151,7 @@ def _refresh_burden(transaction: Transaction, now: int, days: int) -> None:
 
 def _patient_days(transaction: Transaction, first_day: int) -> dict[tuple[str, int], int]:
     ward = func.coalesce(SCORE.c.ward, "")
+    # Written once: PostgreSQL takes two expressions with parameters of their own for different ones.
     day_number = SCORE.c.window_end // DAY_MICROSECONDS
     query = (
         select(ward, day_number, func.count(SCORE.c.patient_id.distinct()))

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -66,14 +66,13 @@ class Repository:
             RepositoryUnavailable: The database cannot be reached.
         """
         engine = _engine(url)
-        try:
-            bring_up_to_date(engine)
-        except OperationalError as error:
-            engine.dispose()
-            raise RepositoryUnavailable(_cause(error)) from error
-        except BaseException:
-            engine.dispose()
-            raise
+        with ExitStack() as unless_open:
+            unless_open.callback(engine.dispose)
+            try:
+                bring_up_to_date(engine)
+            except OperationalError as error:
+                raise RepositoryUnavailable(_cause(error)) from error
+            unless_open.pop_all()
         return cls(engine, clock)
 
     @contextmanager
