@@ -19,6 +19,7 @@ import structlog
 from pulseweir.backends.bus.base import Bus, Delivery, Outcome, SetAside, Subscription
 from pulseweir.errors import LeaseLost, RejectRecord, RetryLater
 from pulseweir.records.identifiers import digest
+from pulseweir.records.topics import LATER_COLUMNS
 from pulseweir.telemetry import QUARANTINE_ITEMS, WORKER_RETRIES
 
 FIRST_POSITION = b"pulseweir.first_position"
@@ -367,9 +368,11 @@ def joined(deliveries: Sequence[Delivery]) -> dict[int, pa.Table]:
 
 
 def record_id(topic: str, row: pa.Table) -> str:
-    """The id of one row of a topic by its content: the same row read again has the same id."""
+    """The id of one row of a topic by its content: the same row read again, by a later release too, has the same id."""
+    values = {name: column[0].as_py() for name, column in zip(row.column_names, row.columns, strict=True)}
     return digest(
-        topic, *(f"{name}={column[0].as_py()!r}" for name, column in zip(row.column_names, row.columns, strict=True))
+        topic,
+        *(f"{name}={value!r}" for name, value in values.items() if value is not None or name not in LATER_COLUMNS),
     )
 
 

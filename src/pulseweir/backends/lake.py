@@ -90,7 +90,7 @@ class Lake:
 
         Args:
             table: Where to.
-            rows: Any number of rows, all in one schema for the table's whole life.
+            rows: Any number of rows; a later release may add columns.
             writer: Name of the consumer group, the same in every process that writes the table for it.
 
         Returns:
@@ -181,7 +181,8 @@ class Lake:
         if not fresh.num_rows:
             return 0
         properties = CommitProperties(app_transactions=[Transaction(writer, counter + 1)])
-        write_deltalake(delta, fresh, mode="append", commit_properties=properties)
+        # A release may have added columns: rows of before read as null there.
+        write_deltalake(delta, fresh, mode="append", schema_mode="merge", commit_properties=properties)
         self._compact_sometimes(table.name, delta)
         return int(fresh.num_rows)
 

@@ -199,6 +199,9 @@ def _shared_columns(window: ScoredWindow, now: int) -> dict[str, Any]:
     return {name: getattr(window, name) for name in _SHARED} | {
         "missing_json": msgspec.json.encode(window.missing).decode(),
         "stale_json": msgspec.json.encode(window.stale).decode(),
+        "unknown_json": msgspec.json.encode(window.unknown).decode(),
+        "doubtful_json": msgspec.json.encode(window.doubtful).decode(),
+        "sign_of_life_at": window.sign_of_life_at or None,
         "recorded_at": now,
     }
 
@@ -234,4 +237,5 @@ _SHARED = (
     "sex",
     "spo2_scale",
     "scored_at",
+    "abstained",
 )

@@ -1,7 +1,7 @@
 """Step 12: the rows of `risk-scores` as records. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -9,6 +9,7 @@ from pulseweir.records.columns import values
 from pulseweir.records.topics import RISK_SCORE_SCHEMA
 
 INSUFFICIENT = "insufficient-data"
+ABSTAINED = "abstained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,10 @@ class ScoredWindow:
     sex: str | None
     spo2_scale: int | None
     scored_at: int
+    unknown: list[str] = field(default_factory=list)
+    doubtful: list[str] = field(default_factory=list)
+    abstained: str | None = None
+    sign_of_life_at: int = 0
 
     @property
     def is_final(self) -> bool:

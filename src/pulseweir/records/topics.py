@@ -55,10 +55,11 @@ PATIENT_MEASUREMENT_SCHEMA = pa.schema(
         ("sex", _NAME),  # FHIR administrative gender, null when unknown
         ("ward", _NAME),  # name of the ward's Location, null when unknown
         ("bed", _NAME),  # name of the bed's Location, null when unknown
-        ("spo2_scale", pa.int8()),  # 1, or 2 on a clinician's recorded decision
+        ("spo2_scale", pa.int8()),  # 1, or 2 on a clinician's recorded decision; null while nobody could read it
         ("conditions", pa.list_(pa.utf8())),  # codes of active Conditions
         ("context_version", pa.int64()),  # version of the patient context; 0 = not known yet
         ("quality", _NAME),  # good, suspect, impossible, future
+        ("pregnant", pa.bool_()),  # by an active Condition; null while nobody could read the Conditions
     ]
 )
 
@@ -76,8 +77,8 @@ RISK_SCORE_SCHEMA = pa.schema(
         ("preliminary", pa.bool_()),  # the window has not closed
         ("live", pa.bool_()),  # a live row: for repository and screens, not the final word on its window
         ("backfill", pa.bool_()),  # already old on arrival: scored and shown, never an alert
-        ("status", _NAME),  # complete, partial, insufficient-data
-        ("score", pa.float64()),  # null when insufficient-data
+        ("status", _NAME),  # complete, partial, insufficient-data, abstained
+        ("score", pa.float64()),  # null when insufficient-data or abstained
         ("probability", pa.float64()),  # 0 to 1, null when the model gives none
         ("band", _NAME),  # low, low-medium, medium, high; null when insufficient-data
         ("single_red", pa.bool_()),  # any single parameter scored 3
@@ -92,8 +93,12 @@ RISK_SCORE_SCHEMA = pa.schema(
         ("bed", _NAME),  # likewise
         ("age_years", pa.int16()),  # likewise
         ("sex", _NAME),  # likewise
-        ("spo2_scale", pa.int8()),  # the scale that was scored by
+        ("spo2_scale", pa.int8()),  # the scale that was scored by; null while it is not known
         ("scored_at", INSTANT),  # processed_at of the engine
+        ("unknown", pa.list_(pa.utf8())),  # what was not known of the patient: age, pregnancy, spo2_scale
+        ("doubtful", pa.list_(pa.utf8())),  # parameters whose scored value is not the newest thing known of them
+        ("abstained", _NAME),  # why the model may not score this patient; null when it may
+        ("sign_of_life_at", INSTANT),  # when the newest usable reading was true; null when there is none
     ]
 )
 
@@ -124,3 +129,17 @@ SHARD_COLUMN = {
     RISK_SCORES: "patient_id",
     ALERT_EVENTS: "patient_id",
 }
+
+LATER_COLUMNS = frozenset({"pregnant", "unknown", "doubtful", "abstained", "sign_of_life_at"})
+"""Columns that topics have got since the first release; null in rows that an older one wrote."""
+
+
+def with_later_columns(table: pa.Table, topic: str) -> pa.Table:
+    """A table that an older release wrote, with the columns its topic has got since, all null.
+
+    Topics gain only columns that may be null, so that work in flight survives an upgrade.
+    """
+    for field in SCHEMAS.get(topic, ()):
+        if field.name in LATER_COLUMNS and field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table

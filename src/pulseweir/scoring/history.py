@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from pulseweir.backends.lake import PATIENT_MEASUREMENTS, Lake
-from pulseweir.records.topics import PATIENT_MEASUREMENT_SCHEMA
+from pulseweir.records import topics
+from pulseweir.records.topics import PATIENT_MEASUREMENT_SCHEMA, with_later_columns
 from pulseweir.scoring.score_shard import Wanted
 
 
@@ -24,6 +25,7 @@ async def read_history(lake: Lake, wanted: Sequence[Wanted]) -> pa.Table:
     found = await asyncio.to_thread(lake.read, PATIENT_MEASUREMENTS, names, start, end)
     if found is None or not found.num_rows:
         return PATIENT_MEASUREMENT_SCHEMA.empty_table()
+    found = with_later_columns(found, topics.PATIENT_MEASUREMENTS)
     columns = [_as(found[field.name], field.type) for field in PATIENT_MEASUREMENT_SCHEMA]
     return pa.table(columns, schema=PATIENT_MEASUREMENT_SCHEMA)
 

@@ -16,7 +16,7 @@ from pulseweir.backends.bus.encoding import cut, decode, to_schema
 from pulseweir.backends.bus.ledger import Ledger
 from pulseweir.backends.bus.log import StoredBatch, TopicLog
 from pulseweir.backends.settings import BusSettings
-from pulseweir.records.topics import SCHEMAS, SHARD_COLUMN
+from pulseweir.records.topics import SCHEMAS, SHARD_COLUMN, with_later_columns
 
 Answer = TypeVar("Answer")
 _LOOK_SECONDS = 0.25
@@ -139,7 +139,8 @@ class EmbeddedSubscription:
         return [self._delivery(batch) for batch in stored]
 
     def _delivery(self, batch: StoredBatch) -> Delivery:
-        return Delivery(self._log.topic, batch.shard, batch.position, decode(batch.payload))
+        table = with_later_columns(decode(batch.payload), self._log.topic)
+        return Delivery(self._log.topic, batch.shard, batch.position, table)
 
     async def _wait_for_change(self, deadline: float) -> None:
         loop = asyncio.get_running_loop()

@@ -15,6 +15,7 @@ from pulseweir.backends.bus.base import Outcome, SetAside
 from pulseweir.backends.bus.encoding import decode, encode
 from pulseweir.clock import real_microseconds
 from pulseweir.errors import LeaseLost
+from pulseweir.records.topics import with_later_columns
 from pulseweir.sqlite import connect, immediate, migrate
 
 PARKED, QUARANTINED = "parked", "quarantined"
@@ -225,7 +226,17 @@ class Ledger:
     def _entries(self, condition: str, bindings: tuple[Any, ...]) -> list[SetAside]:
         query = f"SELECT {_ASIDE_COLUMNS} FROM aside WHERE {condition}"  # noqa: S608 - conditions are constants above
         return [
-            SetAside(record_id, decode(payload), stage, reason, message, template, expression, place, first_at)
+            SetAside(
+                record_id,
+                with_later_columns(decode(payload), self.topic),
+                stage,
+                reason,
+                message,
+                template,
+                expression,
+                place,
+                first_at,
+            )
             for record_id, payload, stage, reason, message, template, expression, place, first_at in self._rows(
                 query, bindings
             )

@@ -31,6 +31,10 @@ class Scored:
     sex: str | None
     spo2_scale: int | None
     scored_at: int
+    unknown_json: str = "[]"
+    doubtful_json: str = "[]"
+    abstained: str | None = None
+    sign_of_life_at: int | None = None
     recorded_at: int = 0
     sequence: int = 0
 
@@ -168,6 +172,16 @@ class AlertRow:
     suppressed_until: int | None
     suppressed_reason: str | None
     suppressed_by: str | None
+    kind: str = "clinical"
+    device_id: str | None = None
+    reds_json: str = "[]"
+    baseline_score: float | None = None
+    baseline_reds_json: str = "[]"
+    paged_at: int | None = None
+    ladder_since: int | None = None
+    suppressed_seconds: float = 0.0
+    delivery: str = ""
+    delivered_at: int | None = None
     sequence: int = 0
 
 

@@ -36,7 +36,7 @@ def _score_columns() -> list[Column[Any]]:
     return [
         _text("model_version", "Version of the model"),
         _count("revision", "1 for the first final, +1 each time late data changed it; 0 while preliminary"),
-        _text("status", "complete, partial, insufficient-data"),
+        _text("status", "complete, partial, insufficient-data, abstained"),
         Column("score", Float, comment="The model's number; null when data are insufficient"),
         Column("probability", Float, comment="0 to 1; null when the model gives none"),
         _optional_text("band", "low, low-medium, medium, high; null when data are insufficient"),
@@ -54,6 +54,10 @@ def _score_columns() -> list[Column[Any]]:
         _optional_text("sex", "FHIR administrative gender"),
         Column("spo2_scale", SmallInteger, comment="NEWS2 oxygen scale, 1 or 2"),
         _instant("scored_at", "When the engine scored it"),
+        _text("unknown_json", "What was not known of the patient: age, pregnancy, spo2_scale", server_default="[]"),
+        _text("doubtful_json", "Parameters whose value is not the newest thing known of them", server_default="[]"),
+        _optional_text("abstained", "Why the model may not score this patient; null when it may"),
+        _optional_instant("sign_of_life_at", "When the newest usable reading was true; null when there is none"),
         _instant("recorded_at", "When this row was stored"),
         Column("sequence", BigInteger, nullable=False, comment="Grows with every change anywhere in the repository"),
     ]
@@ -178,6 +182,16 @@ ALERT = Table(
     _optional_instant("suppressed_until", "No notification before this instant"),
     _optional_text("suppressed_reason", "Why"),
     _optional_text("suppressed_by", "Who"),
+    _text("kind", "clinical, or technical: about a device", server_default="clinical"),
+    _optional_text("device_id", "The device a technical alert is about"),
+    _text("reds_json", "Parameters that scored 3 in the newest window", server_default="[]"),
+    Column("baseline_score", Float, comment="Score when people were last told or last acknowledged"),
+    _text("baseline_reds_json", "Parameters that scored 3 then", server_default="[]"),
+    _optional_instant("paged_at", "When people were last told"),
+    _optional_instant("ladder_since", "Where the ladder counts from after an escalation by hand; null: priority_since"),
+    Column("suppressed_seconds", Float, nullable=False, server_default="0", comment="Suppression used so far"),
+    _text("delivery", "'', waiting, delivered, seen, not-delivered: what became of its messages", server_default=""),
+    _optional_instant("delivered_at", "When a person could first have seen it"),
     Column("sequence", BigInteger, nullable=False, comment="Grows with every change anywhere in the repository"),
 )
 Index("alert_by_patient", ALERT.c.patient_id, ALERT.c.rule)
