@@ -8,6 +8,7 @@ import msgspec
 
 from pulseweir.clock import to_microseconds
 from pulseweir.records.codes import VITAL_BY_NAME
+from pulseweir.records.hand_charted import is_hand_charted
 
 UNITS = {"/min": "/min", "%": "%", "mm[Hg]": "mmHg", "Cel": "°C", "L/min": "L/min", "{score}": "", "": ""}
 """What stands on a screen for a UCUM code."""
@@ -41,7 +42,6 @@ _STEADY_PER_HOUR = {
 }
 _TREND_READINGS = 3
 _ONE_DECIMAL = ("temperature",)
-_HAND_ENTERED = ("consciousness", "nurse")
 _ROOM_AIR_PERCENT = 21.0
 
 
@@ -204,7 +204,7 @@ def _reading(entry: _Entry) -> Reading:
         trend=_trend(entry),
         is_usable=entry.usable,
         quality=entry.quality,
-        source="manual" if entry.type.startswith(_HAND_ENTERED) else "monitor",
+        source="manual" if is_hand_charted(entry.type) else "monitor",
         device_id=entry.device_id,
         observation_id=entry.observation_id,
     )

@@ -18,13 +18,13 @@ import numpy.typing as npt
 
 from pulseweir.errors import ImplausibleValue
 from pulseweir.records.codes import VITAL_BY_NAME
+from pulseweir.records.consciousness import LETTERS
 
 MODEL = "news2"
 MODEL_VERSION = "1"
 PARAMETERS = ("respiratory_rate", "spo2", "air_or_oxygen", "systolic_bp", "pulse", "consciousness", "temperature")
 BANDS = ("low", "low-medium", "medium", "high")
-CONSCIOUSNESS = ("A", "C", "V", "P", "U", "CVPU")
-"""Alert, new confusion, voice, pain, unresponsive; CVPU is "not alert, level unknown"."""
+CONSCIOUSNESS = LETTERS
 
 MISSING = -1
 _NANO = 1_000_000_000
