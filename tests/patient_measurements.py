@@ -30,8 +30,9 @@ class Reading:
     type: str = ""
     device: str = ""
     received: int | None = None
-    scale: int = 1
+    scale: int | None = 1
     version: int = 1
+    pregnant: bool | None = False
     code: str | None = field(default=None)
 
     @property
@@ -74,6 +75,7 @@ def patient_measurements(readings: Sequence[Reading]) -> pa.Table:
             "conditions": [],
             "context_version": reading.version,
             "quality": word,
+            "pregnant": reading.pregnant,
         }
     return _typed(rows, PATIENT_MEASUREMENT_SCHEMA)
 

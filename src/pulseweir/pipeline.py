@@ -240,7 +240,7 @@ async def scoring(house: House) -> Facts:
 
     settings = house.settings
 
-    enrichment = EnrichmentStage(house.fhir, settings.enrichment)
+    enrichment = EnrichmentStage(house.fhir, settings.enrichment, house.clock)
     house.on_close(enrichment.close)
 
     await house.work(enrichment)

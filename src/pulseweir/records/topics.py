@@ -63,6 +63,9 @@ PATIENT_MEASUREMENT_SCHEMA = pa.schema(
     ]
 )
 
+PATIENT_CONTEXT_TYPE = "patient-context"
+"""`type` of a patient measurement that carries no value, only what has become known of its patient since."""
+
 RISK_SCORE_SCHEMA = pa.schema(
     [
         ("patient_id", _NAME),  # logical id of the Patient

@@ -15,6 +15,9 @@ class EnrichmentSettings(BaseModel):
     context_wait_seconds: float = Field(
         2, ge=0, description="A patient never seen before is waited for at most so long"
     )
+    context_follow_seconds: float = Field(
+        86_400, ge=0, description="A silent patient's moves are still followed for so long"
+    )
     batch_seconds: float = Field(0.02, ge=0, description="Measurements are taken in at most once in so long")
 
 
