@@ -43,17 +43,47 @@ class AlertSettings(BaseModel):
         description="Who is told after how long without an acknowledgement; an empty ladder means the worklist only.",
     )
     reminder_seconds: dict[str, float] = Field(
-        {"high": 120, "medium": 900}, description="Seconds between reminders once the last rung is reached."
+        {"high": 120, "medium": 900},
+        description="Seconds from the last rung to the first reminder; the pause doubles with every reminder.",
     )
-    reminders_at_most: int = Field(10, ge=0, description="Reminders of one alert at one priority.")
+    longest_reminder_seconds: float = Field(3_600, gt=0, description="Longest pause between two reminders.")
+    reminders_at_most: int = Field(
+        10, ge=0, description="Reminders in a row below high; at high they go on, from then to `reminder_circle`."
+    )
+    reminder_circle: dict[str, str] = Field(
+        {"high": "everyone"}, description="Who is reminded, by priority, once `reminders_at_most` were in vain."
+    )
+    unattended_reminder_seconds: dict[str, float] = Field(
+        {"high": 900, "medium": 3_600},
+        description="Seconds after which an acknowledged alert that nobody has claimed is reminded of, while its "
+        "condition lasts; the pause doubles with every reminder. A priority not named is not reminded of.",
+    )
+    worse_by_points: float = Field(
+        2, gt=0, description="Points above what people were last told that count as worse and page again at once."
+    )
+    cooldown_seconds: float = Field(
+        1_800, ge=0, description="Time since the last message after which a new episode of an open alert pages again."
+    )
+    expected_for_seconds: float = Field(
+        43_200, gt=0, description='How long an acknowledgement as "known-expected" quiets what is no worse.'
+    )
+    clear_after_seconds: float = Field(
+        1_800,
+        ge=0,
+        description="How long a condition must be over before its alert closes; one that returns sooner goes on.",
+    )
     on_delay_seconds: dict[str, float] = Field(
         default_factory=dict, description="How long a patient must have been outside before an alert is raised."
     )
     quiet_after_close_seconds: float = Field(
-        1_800, ge=0, description="How long after a person closed an alert the same episode raises none, unless worse."
+        1_800, ge=0, description="How long after a person closed an alert its condition raises none, unless worse."
     )
     suppress_at_most_seconds: dict[str, float] = Field(
         {"high": 120, "medium": 3_600, "low": 14_400}, description="Longest time an alert's messages may be held back."
+    )
+    suppress_budget_seconds: dict[str, float] = Field(
+        {"high": 240, "medium": 7_200, "low": 28_800},
+        description="Time for which one alert's messages may be held back in all.",
     )
     acknowledge_reasons: tuple[str, ...] = Field(
         ACKNOWLEDGE_REASONS, min_length=1, description="Reasons offered with one tap."
@@ -79,6 +109,9 @@ class AlertSettings(BaseModel):
             self.reminder_seconds,
             self.on_delay_seconds,
             self.suppress_at_most_seconds,
+            self.suppress_budget_seconds,
+            self.unattended_reminder_seconds,
+            self.reminder_circle,
             self.actions,
         )
         strangers = {priority for table in keyed for priority in table} - set(RANK)

@@ -54,6 +54,16 @@ class Alert:
     suppressed_until: int | None = None
     suppressed_reason: str | None = None
     suppressed_by: str | None = None
+    kind: str = "clinical"
+    device_id: str | None = None
+    reds_json: str = "[]"
+    baseline_score: float | None = None
+    baseline_reds_json: str = "[]"
+    paged_at: int | None = None
+    ladder_since: int | None = None
+    suppressed_seconds: float = 0.0
+    delivery: str = ""
+    delivered_at: int | None = None
 
     @property
     def is_open(self) -> bool:

@@ -11,8 +11,11 @@ from pulseweir.backends.repository.rows import AlertRow, TransitionRow
 from pulseweir.backends.repository.schema import ALERT, ALERT_TRANSITION
 from pulseweir.backends.repository.store import Transaction
 
-Tab = Literal["unit", "mine", "unassigned", "escalated", "done", "missed"]
-"""The lists of the worklist page."""
+Tab = Literal["unit", "mine", "unassigned", "escalated", "done", "missed", "devices"]
+"""The lists of the worklist page; "devices" holds the open technical alerts, the others clinical ones only."""
+
+CLINICAL, TECHNICAL = "clinical", "technical"
+"""Kinds of alerts: about a patient, about a device."""
 
 _RANK = case((ALERT.c.priority == "high", 0), (ALERT.c.priority == "medium", 1), else_=2)
 
@@ -144,10 +147,10 @@ def mark_published(transaction: Transaction, event_ids: Sequence[str]) -> None:
 
 
 def count_unacknowledged(transaction: Transaction) -> dict[str, int]:
-    """Open alerts nobody has acknowledged, by priority."""
+    """Open clinical alerts nobody has acknowledged, by priority."""
     query = (
         select(ALERT.c.priority, func.count())
-        .where(ALERT.c.closed_at.is_(None), ALERT.c.acknowledged_at.is_(None))
+        .where(_OPEN_CLINICAL, ALERT.c.acknowledged_at.is_(None))
         .group_by(ALERT.c.priority)
     )
     return {priority: count for priority, count in transaction.execute(query)}
@@ -158,11 +161,15 @@ def count(transaction: Transaction) -> int:
     return transaction.execute(select(func.count()).select_from(ALERT)).scalar_one()
 
 
+_IS_CLINICAL = ALERT.c.kind == CLINICAL
+_OPEN_CLINICAL = ALERT.c.closed_at.is_(None) & _IS_CLINICAL
+
 _TAB_CONDITIONS: dict[str, ColumnElement[bool]] = {
-    "unit": ALERT.c.closed_at.is_(None),
-    "mine": ALERT.c.closed_at.is_(None),
-    "unassigned": ALERT.c.closed_at.is_(None) & ALERT.c.owner.is_(None),
-    "escalated": ALERT.c.closed_at.is_(None) & (ALERT.c.level > 1),
-    "done": ALERT.c.closed_at.is_not(None),
-    "missed": ALERT.c.missed.is_(True),
+    "unit": _OPEN_CLINICAL,
+    "mine": _OPEN_CLINICAL,
+    "unassigned": _OPEN_CLINICAL & ALERT.c.owner.is_(None),
+    "escalated": _OPEN_CLINICAL & (ALERT.c.level > 1),
+    "done": ALERT.c.closed_at.is_not(None) & _IS_CLINICAL,
+    "missed": ALERT.c.missed.is_(True) & _IS_CLINICAL,
+    "devices": ALERT.c.closed_at.is_(None) & (ALERT.c.kind == TECHNICAL),
 }

@@ -110,7 +110,7 @@ def _open_alerts(transaction: Transaction) -> dict[str, tuple[int, int, int | No
     waiting = ALERT.c.acknowledged_at.is_(None)
     query = (
         select(ward, func.count(), func.count(case((waiting, 1))), func.min(case((waiting, ALERT.c.raised_at))))
-        .where(ALERT.c.closed_at.is_(None))
+        .where(ALERT.c.closed_at.is_(None), ALERT.c.kind == "clinical")
         .group_by(ward)
     )
     return {name: (count, unseen, oldest) for name, count, unseen, oldest in transaction.execute(query)}
@@ -121,7 +121,7 @@ def _refresh_burden(transaction: Transaction, now: int, days: int) -> None:
     transaction.execute(delete(ALERT_BURDEN).where(ALERT_BURDEN.c.day_start >= first_day))
     exposure = _patient_days(transaction, first_day)
     groups: dict[tuple[str, str, int], list[tuple[int | None, str, str | None, bool, int, int | None]]] = {}
-    query = select(ALERT).where(ALERT.c.raised_at >= first_day)
+    query = select(ALERT).where(ALERT.c.raised_at >= first_day, ALERT.c.kind == "clinical")
     for row in transaction.execute(query):
         day = row.raised_at // DAY_MICROSECONDS * DAY_MICROSECONDS
         waited = None if row.acknowledged_at is None else row.acknowledged_at - row.raised_at
