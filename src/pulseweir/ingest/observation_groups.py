@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from pulseweir.ingest.catalog import MappingPair, Mappings
+from pulseweir.ingest.fhir_mapping.consciousness import is_by_list
 from pulseweir.ingest.fhir_mapping.templates import FhirTemplate, ValueTemplate
 from pulseweir.ingest.fhir_mapping.text import ObservationText, prepare
 from pulseweir.ingest.grouping import (
@@ -173,13 +174,13 @@ class Found(NamedTuple):
         template: The FHIR template.
         text: Its prepared text; None when it needs building value by value.
         names: Every value name it has.
-        numbers: Those of its values that have to be numbers.
+        judged: Those of its values that have to be numbers, or levels of consciousness by the list.
     """
 
     template: FhirTemplate
     text: ObservationText | None
     names: frozenset[str]
-    numbers: tuple[ValueTemplate, ...]
+    judged: tuple[ValueTemplate, ...]
 
 
 class Templates:
@@ -216,6 +217,6 @@ class Templates:
             if template is not None:
                 parts = [value for _, value in template.parts]
                 names = frozenset(value.value_name for value in parts)
-                numbers = tuple(value for value in parts if value.value_type in _NUMBERS)
-                return Found(template, prepare(template), names, numbers)
+                judged = tuple(value for value in parts if value.value_type in _NUMBERS or is_by_list(value))
+                return Found(template, prepare(template), names, judged)
         return None

@@ -18,6 +18,7 @@ from pulseweir.clock import real_microseconds
 from pulseweir.errors import MessageError, RejectRecord
 from pulseweir.ingest.bundle_sender import BundleSender, Entry, Waits
 from pulseweir.ingest.catalog import Mappings
+from pulseweir.ingest.fhir_mapping.consciousness import is_by_list, kind_of
 from pulseweir.ingest.fhir_mapping.status import PRELIMINARY, closes_at
 from pulseweir.ingest.fhir_mapping.templates import ValueTemplate
 from pulseweir.ingest.fhir_mapping.values import decimal_text, sample_text
@@ -35,6 +36,7 @@ from pulseweir.ingest.observation_entries import (
 )
 from pulseweir.ingest.observation_groups import PendingObservation, Templates, collect
 from pulseweir.ingest.settings import ObservationSettings
+from pulseweir.records.consciousness import letter_of
 from pulseweir.records.topics import MEASUREMENTS
 from pulseweir.telemetry import FHIR_BUNDLE_RETRIES, OBSERVATIONS_SAVED
 from pulseweir.worker import Handled, Stage, record_id
@@ -145,13 +147,13 @@ class ObservationStage(Stage):
             )
             _quarantine(pending, error, outcome)
             return None
-        template, text, _, numbers = found
+        template, text, _, judged = found
         try:
             part = pending.part(template)
         except MessageError as error:
             _quarantine(pending, error, outcome)
             return None
-        _drop_non_numbers(pending, numbers, outcome)
+        _drop_unreadable(pending, judged, outcome)
         if not pending.rows:
             return None
         return Ready(pending, template, text, part)
@@ -281,10 +283,18 @@ def _is_read(answer: "BundleAnswer") -> bool:
     return answer.is_done and answer.resource is not None and answer.resource.get("resourceType") == "Observation"
 
 
-def _drop_non_numbers(pending: PendingObservation, numbers: Sequence[ValueTemplate], outcome: Outcome) -> None:
-    """Quarantine rows whose number is none, so that their neighbours in the panel or the hour are written."""
-    for value in numbers:
+def _drop_unreadable(pending: PendingObservation, judged: Sequence[ValueTemplate], outcome: Outcome) -> None:
+    """Quarantine rows whose number is none, or whose level of consciousness nobody understands.
+
+    Their neighbours in the panel or the hour are written.
+    """
+    for value in judged:
         texts = pending.samples.get(value.value_name)
+        if texts and is_by_list(value):
+            if any(letter_of(text) is None for text in texts.values()):
+                dropped = pending.drop(value.value_name, letter_of)
+                outcome.quarantined += [_set_aside(row, _not_understood(value, row)) for row in dropped]
+            continue
         if not texts or all(map(_PLAIN_NUMBER, texts.values())):
             continue
         read = decimal_text if value.value_type == "Quantity" else sample_text
@@ -304,6 +314,17 @@ def _no_number(value: ValueTemplate) -> MessageError:
         f"[{value.value_name}]: Error encountered processing value: it is no decimal number."
         " Use valueType String, or correct the device mapping, then redrive.",
         reason="not-a-quantity",
+        expression=value.value_name,
+    )
+
+
+def _not_understood(value: ValueTemplate, row: tuple[pa.Table, int]) -> MessageError:
+    charted = kind_of(row[0]["text"][row[1]].as_py() or "")
+    return MessageError(
+        f"[{value.value_name}]: {charted} was charted that is no level of consciousness known here. It counts as not"
+        " understood, and what was charted before no longer counts as current. Chart A, C, V, P or U, or its word;"
+        " where the list of words has to grow, redrive once it has.",
+        reason="consciousness-not-understood",
         expression=value.value_name,
     )
 

@@ -5,11 +5,13 @@ The text decodes to what `observations.new_observation` builds; a test holds the
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
 from pulseweir.errors import MessageError
+from pulseweir.ingest.fhir_mapping.consciousness import is_by_list, level_concept
 from pulseweir.ingest.fhir_mapping.observations import IMPLAUSIBLE, concept
 from pulseweir.ingest.fhir_mapping.templates import FhirTemplate, ValueTemplate
 from pulseweir.ingest.fhir_mapping.values import decimal_text
@@ -118,10 +120,17 @@ def _part(value: ValueTemplate, code: str) -> _Part:
         return _Part(value.value_name, f'{code}"valueString":', json_text, "")
     if value.value_type == "CodeableConcept":
         fixed = json_text(value.concept or {})
+        if is_by_list(value):
+            return _Part(value.value_name, f'{code}"valueCodeableConcept":', partial(_level, fixed), "")
         return _Part(value.value_name, f'{code}"valueCodeableConcept":', lambda text: fixed, "")
     named = (("unit", value.unit), ("system", value.system), ("code", value.code))
     unit = "".join(f',"{name}":{json_text(written)}' for name, written in named if written is not None)
     return _Part(value.value_name, f'{code}"valueQuantity":{{"value":', _number(value.value_name), f"{unit}}}")
+
+
+def _level(otherwise: str, text: str) -> str:
+    told = level_concept(text)
+    return otherwise if told is None else json_text(told)
 
 
 def _number(name: str) -> Callable[[str], str]:

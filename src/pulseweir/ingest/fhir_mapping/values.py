@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pulseweir.errors import MessageError
 from pulseweir.ingest.device_mapping.tokens import ExpressionFault, parse_instant
+from pulseweir.ingest.fhir_mapping.consciousness import is_by_list, level_concept
 from pulseweir.ingest.fhir_mapping.templates import ValueTemplate
 from pulseweir.ingest.grouping import Sample
 
@@ -78,7 +79,8 @@ def create(template: ValueTemplate, samples: Sequence[Sample], period: Period) -
     if template.value_type == "SampledData":
         return _sampled(template, build_samples(samples, period, template.period_milliseconds))
     if template.value_type == "CodeableConcept":
-        return dict(template.concept or {})
+        told = level_concept(samples[-1][1]) if is_by_list(template) else None
+        return told or dict(template.concept or {})
     if len(samples) != 1:
         raise MessageError(
             f"[{template.value_name}]: Expected 1 value. Received {len(samples)}."
