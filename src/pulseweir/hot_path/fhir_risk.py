@@ -20,6 +20,7 @@ from pulseweir.hot_path.care_routing import refresh_care_teams
 from pulseweir.hot_path.flag import SEVERITY
 from pulseweir.hot_path.flag_record import to_episode
 from pulseweir.hot_path.risk_assessment import flag_resource, model_device, window_resources
+from pulseweir.hot_path.score_doubts import is_lower_bound
 from pulseweir.hot_path.scored_window import ScoredWindow, scored_windows
 from pulseweir.hot_path.settings import CareRoutingSettings, FhirRiskSettings, RiskAssessmentSettings
 from pulseweir.records.identifiers import risk_assessment_id
@@ -224,13 +225,15 @@ class FhirRiskStage(Stage):
         return [_put(address, body) for address, body in window_resources(window, self._assessment_settings)]
 
     def _flag_entry(self, flag: FlagRow, plan: _Plan) -> Entry:
+        evidence = plan.evidence.get(flag.flag_id, [])
         assessments = [
             risk_assessment_id(
                 window.patient_id, window.model, window.model_version, window.window_start, window.window_end
             )
-            for window in plan.evidence.get(flag.flag_id, [])
+            for window in evidence
         ]
-        resource = flag_resource(to_episode(flag), assessments, self._assessment_settings)
+        at_least = any(window.window_end == flag.last_window_end and _is_lower_bound(window) for window in evidence)
+        resource = flag_resource(to_episode(flag), assessments, self._assessment_settings, at_least=at_least)
         return _put(f"Flag/{flag.flag_id}", msgspec.Raw(msgspec.json.encode(resource)))
 
 
@@ -249,6 +252,13 @@ def _is_recorded(window: ScoredWindow, stored: Mapping[WindowKey, RecordedWindow
     if known.model_version == window.model_version:
         return known.revision >= window.revision
     return known.scored_at >= window.scored_at
+
+
+def _is_lower_bound(window: RecordedWindow) -> bool:
+    missing, unknown = (
+        msgspec.json.decode(text, type=list[str]) for text in (window.missing_json, window.unknown_json)
+    )
+    return is_lower_bound(window.status, missing, unknown)
 
 
 def _same_revision(window: ScoredWindow, known: RecordedWindow) -> bool:

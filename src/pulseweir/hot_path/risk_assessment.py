@@ -12,8 +12,10 @@ import msgspec
 
 from pulseweir.clock import to_text
 from pulseweir.hot_path.flag import Episode
+from pulseweir.hot_path.score_doubts import abstained_because, flat_lines, inputs, sentences
 from pulseweir.hot_path.score_wording import (
     BAND_SYSTEM,
+    COMPLETENESS_SYSTEM,
     METHOD_SYSTEM,
     NEWS2_PART_SNOMED,
     NEWS2_SPO2_SCALE_2_SNOMED,
@@ -23,14 +25,14 @@ from pulseweir.hot_path.score_wording import (
     RISK_PROBABILITY,
     RULE_SYSTEM,
     SCORE_SYSTEM,
+    SIGNAL_SYSTEM,
     contributions,
     headline,
     model_title,
     parameter_title,
-    rationale,
     unknown,
 )
-from pulseweir.hot_path.scored_window import INSUFFICIENT, ScoredWindow
+from pulseweir.hot_path.scored_window import ABSTAINED, INSUFFICIENT, ScoredWindow
 from pulseweir.hot_path.settings import RiskAssessmentSettings
 from pulseweir.records.codes import OBSERVATION_CATEGORY, PULSEWEIR, SNOMED, UCUM
 from pulseweir.records.identifiers import digest, risk_assessment_id, score_observation_id
@@ -43,9 +45,18 @@ _FLAG_DETAIL = "http://hl7.org/fhir/StructureDefinition/flag-detail"
 _FLAG_PRIORITY_EXTENSION = "http://hl7.org/fhir/StructureDefinition/flag-priority"
 _ASSESSMENT_OF_RISK = {"coding": [{"system": SNOMED, "code": "709510001", "display": "Assessment of risk for disease"}]}
 _SURVEY = [{"coding": [{"system": OBSERVATION_CATEGORY, "code": "survey"}]}]
-_UNKNOWN = {
-    "coding": [{"system": "http://terminology.hl7.org/CodeSystem/data-absent-reason", "code": "unknown"}],
-    "text": "insufficient data",
+_ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
+_PARTIAL = {
+    "coding": [{"system": COMPLETENESS_SYSTEM, "code": "partial", "display": "Something was not known or in doubt"}],
+    "text": "Partial",
+}
+_FLAT_LINE = {
+    "coding": [{"system": SIGNAL_SYSTEM, "code": "flat-line", "display": "Unchanged for longer than is likely"}],
+    "text": "Unchanged for hours: check the sensor",
+}
+_DOUBTFUL = {
+    "coding": [{"system": SIGNAL_SYSTEM, "code": "doubtful", "display": "Not the newest thing known"}],
+    "text": "Doubtful: a newer reading could not be used",
 }
 
 
@@ -92,9 +103,14 @@ def window_resources(window: ScoredWindow, settings: RiskAssessmentSettings) -> 
 
 
 def score_observation(window: ScoredWindow, settings: RiskAssessmentSettings) -> Resource:
-    """The score and its parts as an Observation; a score that could not be made has a `dataAbsentReason`."""
+    """The score and its parts as an Observation.
+
+    A score that could not, or may not, be made has a `dataAbsentReason`; a partial one an `interpretation` and a note,
+    and for each part that is not known a component without a value.
+    """
     number = _whole(window.score)
-    measured = {"dataAbsentReason": _UNKNOWN} if number is None else {"valueQuantity": _points(number)}
+    measured = {"dataAbsentReason": _absence(window)} if number is None else {"valueQuantity": _points(number)}
+    is_partial = window.status == "partial"
     resource = {
         "resourceType": "Observation",
         "id": observation_id(window),
@@ -105,6 +121,8 @@ def score_observation(window: ScoredWindow, settings: RiskAssessmentSettings) ->
         "effectivePeriod": _period(window),
         "device": {"reference": f"Device/{model_device_id(window.model, window.model_version)}"},
         **measured,
+        "interpretation": [_PARTIAL] if is_partial else [],
+        "note": [{"text": sentences(window)}] if is_partial else [],
         "derivedFrom": _observations(window.basis[-settings.basis_limit :]),
         "component": _components(window, settings.snomed_score_codes),
     }
@@ -112,7 +130,10 @@ def score_observation(window: ScoredWindow, settings: RiskAssessmentSettings) ->
 
 
 def risk_assessment(window: ScoredWindow, settings: RiskAssessmentSettings) -> Resource:
-    """One window and model. A score is no probability: `probabilityDecimal` is there only if the model gives one."""
+    """One window and model. A score is no probability: `probabilityDecimal` is there only if the model gives one.
+
+    A patient whom the model may not score gets no prediction at all, and a note that says why.
+    """
     identifier = assessment_id(window)
     resource: Resource = {
         "resourceType": "RiskAssessment",
@@ -125,15 +146,26 @@ def risk_assessment(window: ScoredWindow, settings: RiskAssessmentSettings) -> R
         "occurrencePeriod": _period(window),
         "performer": {"reference": f"Device/{model_device_id(window.model, window.model_version)}"},
         "basis": _observations([observation_id(window), *window.basis[-settings.basis_limit :]]),
-        "prediction": [_prediction(window)],
     }
+    if window.status == ABSTAINED:
+        return resource | {"note": [{"text": abstained_because(window.abstained or "")}]}
+    resource["prediction"] = [_prediction(window)]
     response = None if window.status == INSUFFICIENT else RESPONSE.get(window.band or "")
     return resource | ({"mitigation": response} if response else {})
 
 
-def flag_resource(episode: Episode, assessments: Sequence[str], settings: RiskAssessmentSettings) -> Resource:
-    """A Flag in its latest state; `assessments` are the ids of its windows' RiskAssessments, oldest first."""
-    told = headline(episode.rule, episode.last_score, episode.last_band)
+def flag_resource(
+    episode: Episode, assessments: Sequence[str], settings: RiskAssessmentSettings, *, at_least: bool = False
+) -> Resource:
+    """A Flag in its latest state.
+
+    Args:
+        episode: The Flag.
+        assessments: Ids of its windows' RiskAssessments, oldest first.
+        settings: How much is told.
+        at_least: Whether the score of its newest window outside is the least that the true one can be.
+    """
+    told = headline(episode.rule, episode.last_score, episode.last_band, at_least=at_least)
     period = {"start": to_text(episode.start_at)}
     if episode.end_at is not None:
         period["end"] = to_text(episode.end_at)
@@ -184,18 +216,16 @@ def _points(number: float) -> Resource:
 
 
 def _prediction(window: ScoredWindow) -> Resource:
-    parts = contributions(window.contributions_json)
     prediction: Resource = {"outcome": {"text": "Clinical deterioration"}}
     if window.probability is not None:
         prediction["probabilityDecimal"] = round(window.probability * 100, 3)
     if window.status == INSUFFICIENT:
-        prediction["rationale"] = f"Insufficient data, not scored. {unknown(window.missing, window.stale)}".strip()
+        told = f"Insufficient data, not scored. {unknown(window.missing, window.stale)} {sentences(window)}"
+        prediction["rationale"] = told.replace("  ", " ").strip()
         return prediction
     if window.band is not None:
         prediction["qualitativeRisk"] = _risk(window.band)
-    lower_bound = " The total is a lower bound." if window.status == "partial" else ""
-    told = headline(window.model, window.score, window.band)
-    prediction["rationale"] = f"{told}. {rationale(parts, window.missing, window.stale)}{lower_bound}"
+    prediction["rationale"] = f"{headline(window.model, window.score, window.band)}. {sentences(window)}"
     return prediction
 
 
@@ -224,19 +254,43 @@ def _score_code(model: str, with_snomed: bool) -> Resource:
 @lru_cache(maxsize=256)
 def _part_code(model: str, parameter: str, scale: int | None, with_snomed: bool) -> Resource:
     coding = [{"system": SCORE_SYSTEM, "code": f"{model}-{parameter.replace('_', '-')}"}]
-    on_scale_2 = parameter == "spo2" and scale == 2
-    snomed = NEWS2_SPO2_SCALE_2_SNOMED if on_scale_2 else NEWS2_PART_SNOMED.get(parameter)
+    snomed = NEWS2_PART_SNOMED.get(parameter)
+    if parameter == "spo2":
+        # The code of this part names the scale: where that is not known, there is none.
+        snomed = {1: snomed, 2: NEWS2_SPO2_SCALE_2_SNOMED}.get(scale or 0)
     if model == "news2" and with_snomed and snomed is not None:
         coding.append({"system": SNOMED, "code": snomed})
     return {"coding": coding, "text": f"{parameter_title(parameter)} points"}
 
 
 def _components(window: ScoredWindow, with_snomed: bool) -> list[Resource]:
-    return [
-        {
+    if window.status == ABSTAINED:
+        return []
+    parts = [part for part in contributions(window.contributions_json) if part.points is not None]
+    scored = [part.parameter for part in parts]
+    flat = flat_lines(inputs(window.inputs_json), scored)
+    made = []
+    for part in parts:
+        component = {
             "code": _part_code(window.model, part.parameter, window.spo2_scale, with_snomed),
             "valueQuantity": _points(_whole(part.points) or 0),
         }
-        for part in contributions(window.contributions_json)
-        if part.points is not None
-    ]
+        marks = [_FLAT_LINE] * (part.parameter in flat) + [_DOUBTFUL] * (part.parameter in window.doubtful)
+        made.append(component | ({"interpretation": marks} if marks else {}))
+    for name in dict.fromkeys([*window.missing, *window.stale]):
+        if name not in scored:
+            absent = _absent("unknown", "too old to be scored" if name in window.stale else "not measured")
+            code = _part_code(window.model, name, window.spo2_scale, with_snomed)
+            made.append({"code": code, "dataAbsentReason": absent})
+    return made
+
+
+def _absence(window: ScoredWindow) -> Resource:
+    """Why a window has no score."""
+    if window.status == ABSTAINED:
+        return _absent("not-applicable", abstained_because(window.abstained or ""))
+    return _absent("unknown", "insufficient data")
+
+
+def _absent(code: str, text: str) -> Resource:
+    return {"coding": [{"system": _ABSENT, "code": code}], "text": text}

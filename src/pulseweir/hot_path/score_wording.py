@@ -14,6 +14,8 @@ SCORE_SYSTEM = f"{PULSEWEIR}/CodeSystem/early-warning-score"
 BAND_SYSTEM = f"{PULSEWEIR}/CodeSystem/risk-band"
 METHOD_SYSTEM = f"{PULSEWEIR}/CodeSystem/scoring-method"
 RULE_SYSTEM = f"{PULSEWEIR}/CodeSystem/flag-rule"
+SIGNAL_SYSTEM = f"{PULSEWEIR}/CodeSystem/signal-quality"
+COMPLETENESS_SYSTEM = f"{PULSEWEIR}/CodeSystem/score-completeness"
 RISK_PROBABILITY = "http://terminology.hl7.org/CodeSystem/risk-probability"
 
 QUALITATIVE_RISK = {"low": "low", "low-medium": "moderate", "medium": "moderate", "high": "high"}
@@ -52,10 +54,12 @@ _TITLES = {
 
 
 class Contribution(msgspec.Struct, frozen=True):
-    """What one parameter added to a score."""
+    """What one parameter added to a score; saturation on an unknown scale has both, and `points` the higher."""
 
     parameter: str
     points: float | None = None
+    on_scale_1: float | None = None
+    on_scale_2: float | None = None
 
 
 _CONTRIBUTIONS = msgspec.json.Decoder(list[Contribution])
@@ -80,13 +84,13 @@ def parameter_title(parameter: str) -> str:
     return _TITLES.get(parameter, parameter.replace("_", " "))
 
 
-def headline(model: str, score: float | None, band: str | None) -> str:
-    """A score in a few words.
+def headline(model: str, score: float | None, band: str | None, *, at_least: bool = False) -> str:
+    """A score in a few words; a partial one is told as the least it can be.
 
-    >>> headline("news2", 8.0, "high")
-    'NEWS2 8 (high)'
+    >>> headline("news2", 8.0, "high"), headline("news2", 8.0, "high", at_least=True)
+    ('NEWS2 8 (high)', 'NEWS2 at least 8 (high)')
     """
-    number = "" if score is None else f" {score:g}"
+    number = "" if score is None else f" {'at least ' if at_least else ''}{score:g}"
     return f"{model_title(model)}{number}" + (f" ({band})" if band else "")
 
 

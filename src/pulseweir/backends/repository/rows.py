@@ -85,6 +85,9 @@ class RecordedWindow:
     revision: int
     scored_at: int
     flag_id: str | None
+    status: str
+    missing_json: str
+    unknown_json: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
