@@ -10,7 +10,7 @@ from pulseweir.clock import Clock
 from pulseweir.records.codes import VITAL_BY_NAME
 from pulseweir.records.identifiers import digest, shard_of
 from pulseweir.records.topics import INSTANT, MEASUREMENT_SCHEMA, PATIENT_MEASUREMENT_SCHEMA
-from pulseweir.scoring.enrichment import judge
+from pulseweir.scoring.judgement import judge
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -33,6 +33,8 @@ class Reading:
     scale: int | None = 1
     version: int = 1
     pregnant: bool | None = False
+    age: int | None = 70
+    sex: str | None = "female"
     code: str | None = field(default=None)
 
     @property
@@ -67,8 +69,8 @@ def patient_measurements(readings: Sequence[Reading]) -> pa.Table:
     quality = np.array(["good", "suspect", "impossible", "future"])[judge(measurements(readings))]
     for row, reading, word in zip(rows, readings, quality.tolist(), strict=True):
         row |= {
-            "age_years": 70,
-            "sex": "female",
+            "age_years": reading.age,
+            "sex": reading.sex,
             "ward": "Ward A",
             "bed": "Bed 1",
             "spo2_scale": reading.scale,

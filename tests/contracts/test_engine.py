@@ -193,10 +193,15 @@ async def test_history_the_state_does_not_hold_is_read_back_from_the_lake(engine
     assert (row["status"], row["score"]) == ("complete", 2.0)
 
 
-async def test_a_device_clock_in_the_future_is_held_out_of_scoring(engine: Engine, tmp_path: Path) -> None:
-    ahead = [Reading("heart_rate", 150, 10 * HOUR, received=0)]
+async def test_a_device_clock_in_the_future_is_held_until_its_time_and_is_then_as_old_as_its_reception(
+    engine: Engine, tmp_path: Path
+) -> None:
+    ahead = [Reading("heart_rate", 150, 10 * HOUR, received=5 * SECOND)]
 
     scores, tallies = await engine(tmp_path, [normal_at(0), ahead], frozenset())
 
-    assert tallies["filtered:future"] == 1
-    assert len(last_revisions(scores)) == 1
+    assert tallies["held"] == 1
+    first, released = last_revisions(scores).values()
+    assert first["score"] == 0.0
+    assert (first["doubtful"], first["status"]) == (["pulse"], "partial")
+    assert (released["status"], released["sign_of_life_at"]) == ("insufficient-data", first["sign_of_life_at"])

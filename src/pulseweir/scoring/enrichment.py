@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.clock import Clock
 from pulseweir.records import topics
-from pulseweir.records.codes import VITAL_BY_LOINC
 from pulseweir.records.identifiers import digest
 from pulseweir.records.topics import (
     INSTANT,
@@ -19,21 +18,9 @@ from pulseweir.records.topics import (
     PATIENT_MEASUREMENT_SCHEMA,
     PATIENT_MEASUREMENTS,
 )
-from pulseweir.scoring.intake import coded
-from pulseweir.scoring.models.news2 import CONSCIOUSNESS
+from pulseweir.scoring.judgement import coded, judge
 from pulseweir.scoring.patient_context import UNKNOWN, ContextCache, PatientContext
-from pulseweir.scoring.quality import (
-    FUTURE,
-    FUTURE_TOLERANCE_MICROSECONDS,
-    GOOD,
-    IMPOSSIBLE,
-    QUALITIES,
-    SUSPECT,
-    VITAL_INDEX,
-    contradicting_pressures,
-    normalise,
-    range_quality,
-)
+from pulseweir.scoring.quality import GOOD, QUALITIES
 from pulseweir.scoring.settings import EnrichmentSettings
 from pulseweir.worker import Handled, Stage
 
@@ -156,44 +143,6 @@ def enrich(measurements: pa.Table, contexts: Mapping[str, PatientContext]) -> pa
     columns = _context_columns(known, codes, _instants(whole["occurred_at"]))
     columns["quality"] = pa.array(list(QUALITIES)).dictionary_encode().take(pa.array(judge(whole)))
     return _in_schema([columns[name] if name in columns else whole[name] for name in PATIENT_MEASUREMENT_SCHEMA.names])
-
-
-def judge(measurements: pa.Table) -> Integers:
-    """Quality of each measurement, as places in `QUALITIES`; what earlier readings say is left to scoring."""
-    codes, words = coded(measurements["code"])
-    vital = np.array([VITAL_INDEX[VITAL_BY_LOINC[word].name] if word in VITAL_BY_LOINC else -1 for word in words])[
-        codes
-    ]
-    number = np.array(pc.fill_null(measurements["number"], np.nan).to_numpy(), np.float64)
-    quality = np.full(len(vital), GOOD, np.int64)
-    known = vital >= 0
-    quality[known] = range_quality(vital[known], number[known])
-    spoken = vital == VITAL_INDEX["consciousness"]
-    letters = np.array(pc.is_in(measurements["text"], pa.array(CONSCIOUSNESS)), np.bool_)
-    quality[spoken] = np.where(letters[spoken], GOOD, IMPOSSIBLE)
-    guessed = np.zeros(len(vital), np.bool_)
-    guessed[known] = normalise(vital[known], number[known]).guessed
-    implausible = np.array(pc.fill_null(measurements["implausible"], False), np.bool_)
-    quality[implausible & ~guessed] = IMPOSSIBLE
-    crossed = contradicting_pressures(_same_reading(measurements), vital, number)
-    quality[crossed & (quality == GOOD)] = SUSPECT
-    ahead = (
-        _instants(measurements["occurred_at"]) > _instants(measurements["received_at"]) + FUTURE_TOLERANCE_MICROSECONDS
-    )
-    return np.where(ahead, FUTURE, quality)
-
-
-def _same_reading(measurements: pa.Table) -> Integers:
-    """Equal numbers for rows of one device, type and instant."""
-    group = np.zeros(measurements.num_rows, np.int64)
-    for column in (
-        coded(measurements["device_id"])[0],
-        coded(measurements["type"])[0],
-        _instants(measurements["occurred_at"]),
-    ):
-        _, place = np.unique(column, return_inverse=True)
-        _, group = np.unique(group * (int(place.max(initial=0)) + 1) + place, return_inverse=True)
-    return group.astype(np.int64)
 
 
 def _instants(column: pa.ChunkedArray) -> Integers:

@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pulseweir.records.codes import VITAL_BY_LOINC
-from pulseweir.scoring.models.news2 import CONSCIOUSNESS
-from pulseweir.scoring.quality import GOOD, IMPOSSIBLE, QUALITIES, SUSPECT, VITAL_INDEX, normalise
+from pulseweir.records.topics import PATIENT_CONTEXT_TYPE
+from pulseweir.scoring.judgement import coded, consciousness_letters, instants, judge_values
+from pulseweir.scoring.quality import FUTURE, GOOD, IMPOSSIBLE, QUALITIES, SUSPECT, VITAL_INDEX, normalise
 from pulseweir.scoring.shard_state import READING, Context, Rows, Source
 
 Integers = npt.NDArray[np.int64]
+Marks = npt.NDArray[np.bool_]
 _CONSCIOUSNESS_VITAL = VITAL_INDEX["consciousness"]
 _UNKNOWN_VITAL = -1
 _Key = TypeVar("_Key")
@@ -28,6 +30,7 @@ class Intake:
         patients: Patient ids, each once.
         who: Index into `patients`, one a row.
         readings: Of dtype `READING`, one a row; `vital` is -1 where the code is no vital sign of the house.
+        only_context: Rows that carry nothing but what is known of the patient.
         sources: The sources handed in, and new ones.
         contexts: The contexts handed in, and new ones.
     """
@@ -35,6 +38,7 @@ class Intake:
     patients: Sequence[str]
     who: Integers
     readings: Rows
+    only_context: Marks
     sources: Mapping[Source, int]
     contexts: Mapping[Context, int]
 
@@ -62,12 +66,18 @@ def read_measurements(
     vital = np.array([*vitals, _UNKNOWN_VITAL], np.int64)[codes]
     qualities, quality_words = coded(whole["quality"])
     quality = np.array([*(QUALITIES.index(word) for word in quality_words), GOOD], np.int8)[qualities]
+    ahead = np.flatnonzero(quality == FUTURE)
+    if len(ahead):
+        quality[ahead] = judge_values(whole.take(pa.array(ahead)))
     number = np.array(pc.fill_null(whole["number"], np.nan).to_numpy(), np.float64)
-    _read_consciousness(whole["text"], vital == _CONSCIOUSNESS_VITAL, number, quality)
+    spoken = np.flatnonzero(vital == _CONSCIOUSNESS_VITAL)
+    letters = consciousness_letters(whole["text"], spoken)
+    number[spoken] = np.where(letters < 0, np.nan, letters)
+    quality[spoken] = np.where(letters < 0, IMPOSSIBLE, GOOD)
     scored = (vital != _UNKNOWN_VITAL) & ((quality == GOOD) | (quality == SUSPECT))
     number[scored] = normalise(vital[scored], number[scored]).number
-    readings["occurred"] = _instants(whole["occurred_at"])
-    readings["received"] = readings["arrived"] = _instants(whole["received_at"])
+    readings["occurred"] = instants(whole["occurred_at"])
+    readings["received"] = readings["arrived"] = instants(whole["received_at"])
     readings["number"] = number
     readings["vital"] = vital
     readings["quality"] = quality
@@ -75,34 +85,10 @@ def read_measurements(
     readings["observation"] = np.array(pc.fill_null(whole["observation_id"], "").to_pylist(), "S64")
     readings["source"], sources = _sources(whole, sources)
     readings["context"], contexts = _contexts(whole, contexts)
-    return Intake(patients, who, readings, sources, contexts)
-
-
-def coded(column: pa.ChunkedArray) -> tuple[Integers, list[str]]:
-    """A column of words as numbers into a list of its words; -1, which is also the last place, for null."""
-    whole = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.chunk(0) if whole.num_chunks else pa.array([], pa.utf8())
-    if not pa.types.is_dictionary(whole.type):
-        whole = whole.dictionary_encode()
-    return np.array(whole.indices.fill_null(-1), np.int64), whole.dictionary.to_pylist()
-
-
-def _instants(column: pa.ChunkedArray) -> Integers:
-    return np.array(column.cast(pa.int64()), np.int64)
-
-
-def _read_consciousness(
-    text: pa.ChunkedArray, chosen: npt.NDArray[np.bool_], number: npt.NDArray[np.float64], quality: npt.NDArray[np.int8]
-) -> None:
-    """Replace the number of consciousness rows by the place of their letter; an unknown letter is impossible."""
-    places = np.flatnonzero(chosen)
-    if not len(places):
-        return
-    letters = text.take(pa.array(places)).to_pylist()
-    known = np.array([CONSCIOUSNESS.index(letter) if letter in CONSCIOUSNESS else -1 for letter in letters])
-    number[places] = np.where(known < 0, np.nan, known)
-    quality[places] = np.where(known < 0, IMPOSSIBLE, quality[places])
+    types, type_words = coded(whole["type"])
+    only_context = np.array([*(word == PATIENT_CONTEXT_TYPE for word in type_words), False], np.bool_)[types]
+    readings["vital"][only_context] = _UNKNOWN_VITAL
+    return Intake(patients, who, readings, only_context, sources, contexts)
 
 
 def _sources(table: pa.Table, known: Mapping[Source, int]) -> tuple[Integers, Mapping[Source, int]]:
@@ -116,9 +102,10 @@ def _sources(table: pa.Table, known: Mapping[Source, int]) -> tuple[Integers, Ma
 def _contexts(table: pa.Table, known: Mapping[Context, int]) -> tuple[Integers, Mapping[Context, int]]:
     versions, version = np.unique(_filled(table["context_version"], 0), return_inverse=True)
     age = _filled(table["age_years"], -1)
-    scale = _filled(table["spo2_scale"], 1)
+    scale = _filled(table["spo2_scale"], 0)
+    pregnant = _filled(table["pregnant"], -1)
     words = [coded(table[name]) for name in ("sex", "ward", "bed")]
-    combined, places = _combined([version, age, scale, *(codes for codes, _ in words)])
+    combined, places = _combined([version, age, scale, *(codes for codes, _ in words), pregnant])
     texts: list[list[str | None]] = [[*values, None] for _, values in words]
     keys = [
         Context(
@@ -127,7 +114,8 @@ def _contexts(table: pa.Table, known: Mapping[Context, int]) -> tuple[Integers, 
             texts[0][one[3]],
             texts[1][one[4]],
             texts[2][one[5]],
-            one[2],
+            one[2] or None,
+            None if one[6] < 0 else bool(one[6]),
         )
         for one in places
     ]

@@ -3,51 +3,31 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pulseweir.records.codes import VITALS
 from pulseweir.records.topics import INSTANT, RISK_SCORE_SCHEMA
-from pulseweir.scoring.evaluation import (
-    CONSCIOUSNESS,
-    FIO2,
-    FLOW,
-    GLASGOW,
-    HEART_RATE,
-    RESPIRATORY_RATE,
-    SPO2,
-    SYSTOLIC,
-    TEMPERATURE,
-    TREND_VITALS,
-    Bench,
-    Evaluation,
-    Subjects,
-)
-from pulseweir.scoring.models.news2 import BANDS, MISSING, MODEL, MODEL_VERSION, PARAMETERS, News2Scores
-from pulseweir.scoring.models.news2 import CONSCIOUSNESS as LETTERS
-from pulseweir.scoring.quality import QUALITIES
-from pulseweir.scoring.settings import MICROSECONDS, WindowSettings
+from pulseweir.scoring.bench import Bench
+from pulseweir.scoring.decisions import UNSAID
+from pulseweir.scoring.eligibility import ABSTENTIONS, NOT_KNOWN, UNKNOWNS, Eligibility, eligibility
+from pulseweir.scoring.evaluation import SPO2, VITALS_OF, Evaluation, Subjects
+from pulseweir.scoring.input_entries import Entries, decided
+from pulseweir.scoring.models.news2 import BANDS, MISSING, MODEL, MODEL_VERSION, NO_SCALE, PARAMETERS, News2Scores
+from pulseweir.scoring.own_readings import NO_OWN
+from pulseweir.scoring.settings import WindowSettings
 from pulseweir.scoring.shard_state import Context, Source
 
 Integers = npt.NDArray[np.int64]
 
-_VITALS_OF = {
-    "respiratory_rate": (RESPIRATORY_RATE,),
-    "spo2": (SPO2,),
-    "air_or_oxygen": (FIO2, FLOW),
-    "systolic_bp": (SYSTOLIC,),
-    "pulse": (HEART_RATE,),
-    "consciousness": (CONSCIOUSNESS, GLASGOW),
-    "temperature": (TEMPERATURE,),
-}
 _CORE = [PARAMETERS.index(name) for name in ("respiratory_rate", "spo2", "systolic_bp", "pulse", "temperature")]
 _FEWEST_CORE = 3
-_UNKNOWN = Context(0, None, None, None, None, 1)
-_TREND_COLUMN = {int(vital): column for column, vital in enumerate(TREND_VITALS)}
+_SPO2_PLACE = PARAMETERS.index("spo2")
+_UNKNOWN = Context(0, None, None, None, None, None, None)
+_RAISED_FROM = BANDS.index("low-medium")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,31 +53,74 @@ class Rows:
     stale: list[list[str]]
     basis: list[list[str]]
     status: list[str]
+    unknown: list[list[str]]
+    doubtful: list[list[str]]
+    abstained: list[str | None]
+    newest_at: Integers
+    newest_arrived: Integers
     digest: npt.NDArray[np.uint64]
 
 
-def describe(scored: Scored, seen_from: Integers) -> Rows:
-    """Write down each window: contributions, inputs, what is missing or stale, status.
+def describe(scored: Scored, seen_from: Integers, settings: WindowSettings) -> Rows:
+    """Write down each window: contributions, inputs, what is missing, stale, doubtful or unknown, status.
 
     Args:
         scored: The windows.
         seen_from: The instant that ages are counted back from, one a window.
+        settings: Of the windows.
     """
-    entries = _Entries(scored)
+    entries = Entries(scored.bench, scored.evaluation, list(scored.sources))
+    may = _eligibility(scored, settings)
     points = scored.scores.points.tolist()
     fresh = scored.evaluation.fresh.tolist()
     stale = scored.evaluation.stale.tolist()
-    rows = Rows([], [], [], [], [], [], np.zeros(len(points), np.uint64))
+    newest_at, newest_arrived = _newest(scored, settings)
+    rows = Rows([], [], [], [], [], [], [], [], [], newest_at, newest_arrived, np.zeros(len(points), np.uint64))
     for row, known in enumerate(points):
         missing = [name for name, value in zip(PARAMETERS, known, strict=True) if value == MISSING]
         rows.missing.append(missing)
         rows.stale.append([name for name in missing if _is_stale(name, fresh[row], stale[row])])
-        rows.status.append(_status(known, missing))
-        rows.contributions.append(_contributions(known))
+        rows.unknown.append(_named(UNKNOWNS, may.unknown[row]))
+        rows.doubtful.append(_named(tuple(VITALS_OF), scored.evaluation.doubtful[row]))
+        rows.abstained.append(ABSTENTIONS[may.abstained[row]])
+        rows.status.append(_status(rows, row, known, raises=bool(scored.scores.band[row] >= _RAISED_FROM)))
+        rows.contributions.append(_contributions(scored, rows, row, known))
         rows.inputs.append(msgspec.json.encode(entries.of(row, int(seen_from[row]))))
-        rows.basis.append(entries.basis(row, known, fresh[row]))
+        rows.basis.append([] if rows.abstained[row] else entries.basis(row, decided(known)))
         rows.digest[row] = _digest(scored, rows, row)
     return rows
+
+
+def _named(names: Sequence[str], marks: npt.NDArray[np.bool_]) -> list[str]:
+    return [name for name, mark in zip(names, marks.tolist(), strict=True) if mark]
+
+
+def _eligibility(scored: Scored, settings: WindowSettings) -> Eligibility:
+    """Whether each window's patient may be scored, and what of the patient is not known."""
+    known, places = list(scored.contexts), scored.evaluation.contexts
+    age = np.array([*(NOT_KNOWN if one.age_years is None else one.age_years for one in known), NOT_KNOWN], np.int64)
+    pregnant = np.array([*(NOT_KNOWN if one.pregnant is None else one.pregnant for one in known), NOT_KNOWN], np.int64)
+    male = np.array([*(one.sex == "male" for one in known), False], np.bool_)
+    no_scale = scored.evaluation.inputs.spo2_scale == NO_SCALE
+    return eligibility(
+        age[places.age],
+        pregnant[places.pregnant],
+        male[places.sex],
+        no_scale & scored.evaluation.fresh[:, SPO2],
+        needs_age=settings.unknown_age == "abstain",
+    )
+
+
+def _newest(scored: Scored, settings: WindowSettings) -> tuple[Integers, Integers]:
+    """Newest effective instant and reception of each window; without readings of its own, of its sign of life."""
+    own = scored.evaluation.own
+    start = scored.subjects.number * settings.window
+    life = scored.evaluation.sign_of_life
+    instead = np.where(life == UNSAID, start, life)
+    return (
+        np.where(own.newest_at == NO_OWN, instead, own.newest_at),
+        np.where(own.newest_arrived == NO_OWN, instead, own.newest_arrived),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +140,7 @@ class Issue:
 
 def table_of(scored: Scored, rows: Rows, chosen: Integers, issue: Issue, settings: WindowSettings) -> pa.Table:
     """The chosen windows as a table in the topic's schema."""
-    window = scored.evaluation
-    contexts = [*scored.contexts, _UNKNOWN]
-    context = [contexts[place] for place in window.context[chosen]]
-    enough = np.array([rows.status[row] != "insufficient-data" for row in chosen], np.bool_)
+    enough = np.array([rows.status[row] in ("complete", "partial") for row in chosen], np.bool_)
     columns: dict[str, Any] = {
         "patient_id": [scored.patients[who] for who in scored.subjects.who[chosen]],
         "model": [MODEL] * len(chosen),
@@ -128,7 +148,7 @@ def table_of(scored: Scored, rows: Rows, chosen: Integers, issue: Issue, setting
         "revision": issue.revision,
         "preliminary": np.full(len(chosen), issue.live),
         "live": np.full(len(chosen), issue.live),
-        "backfill": window.backfill[chosen],
+        "backfill": scored.evaluation.own.backfill[chosen],
         "status": [rows.status[row] for row in chosen],
         "score": pa.array(scored.scores.total[chosen].astype(np.float64), mask=~enough),
         "probability": pa.nulls(len(chosen), pa.float64()),
@@ -141,29 +161,43 @@ def table_of(scored: Scored, rows: Rows, chosen: Integers, issue: Issue, setting
         "missing": [rows.missing[row] for row in chosen],
         "stale": [rows.stale[row] for row in chosen],
         "basis": [rows.basis[row] for row in chosen],
-        "ward": [one.ward for one in context],
-        "bed": [one.bed for one in context],
-        "age_years": [one.age_years for one in context],
-        "sex": [one.sex for one in context],
-        "spo2_scale": [one.spo2_scale for one in context],
+        "unknown": [rows.unknown[row] for row in chosen],
+        "doubtful": [rows.doubtful[row] for row in chosen],
+        "abstained": [rows.abstained[row] for row in chosen],
     }
-    columns |= _instants(scored, chosen, issue.scored_at, settings)
+    columns |= _of_patients(scored, chosen) | _instants(scored, rows, chosen, issue.scored_at, settings)
     return pa.table([_as(columns[field.name], field.type) for field in RISK_SCORE_SCHEMA], schema=RISK_SCORE_SCHEMA)
 
 
-def _instants(scored: Scored, chosen: Integers, now: int, settings: WindowSettings) -> dict[str, Integers]:
+def _of_patients(scored: Scored, chosen: Integers) -> dict[str, Any]:
+    """What is known of the patients, each field from the context that knows it."""
+    contexts, places = [*scored.contexts, _UNKNOWN], scored.evaluation.contexts
+    now = [contexts[place] for place in places.place[chosen]]
     return {
-        "newest_occurred_at": scored.evaluation.newest_occurred[chosen],
-        "newest_received_at": scored.evaluation.newest_arrived[chosen],
+        "ward": [one.ward for one in now],
+        "bed": [one.bed for one in now],
+        "age_years": [contexts[place].age_years for place in places.age[chosen]],
+        "sex": [contexts[place].sex for place in places.sex[chosen]],
+        "spo2_scale": [contexts[place].spo2_scale for place in places.scale[chosen]],
+    }
+
+
+def _instants(scored: Scored, rows: Rows, chosen: Integers, now: int, settings: WindowSettings) -> dict[str, Any]:
+    life = scored.evaluation.sign_of_life[chosen]
+    return {
+        "newest_occurred_at": rows.newest_at[chosen],
+        "newest_received_at": rows.newest_arrived[chosen],
         "window_start": scored.subjects.number[chosen] * settings.window,
         "window_end": (scored.subjects.number[chosen] + 1) * settings.window,
         "scored_at": np.full(len(chosen), now),
+        "sign_of_life_at": pa.array(life, mask=life == UNSAID),
     }
 
 
 def _as(values: Any, kind: pa.DataType) -> pa.Array:  # noqa: ANN401 - lists, arrays and Arrow alike
     if kind == INSTANT:
-        return pa.array(values, pa.int64()).cast(INSTANT)
+        instants = values if isinstance(values, pa.Array) else pa.array(values, pa.int64())
+        return instants.cast(INSTANT)
     if isinstance(values, pa.Array):
         return values
     if pa.types.is_dictionary(kind):
@@ -172,125 +206,47 @@ def _as(values: Any, kind: pa.DataType) -> pa.Array:  # noqa: ANN401 - lists, ar
 
 
 def _is_stale(parameter: str, fresh: list[bool], stale: list[bool]) -> bool:
-    vitals = _VITALS_OF[parameter]
+    vitals = VITALS_OF[parameter]
     return not any(fresh[vital] for vital in vitals) and any(stale[vital] for vital in vitals)
 
 
-def _status(points: list[int], missing: list[str]) -> str:
-    if sum(points[place] != MISSING for place in _CORE) < _FEWEST_CORE:
+def _status(rows: Rows, row: int, points: list[int], *, raises: bool) -> str:
+    """What the total is worth: a lower bound that raises something counts, however little is known."""
+    if rows.abstained[row] is not None:
+        return "abstained"
+    if sum(points[place] != MISSING for place in _CORE) < _FEWEST_CORE and not raises:
         return "insufficient-data"
-    return "partial" if missing else "complete"
+    return "partial" if rows.missing[row] or rows.doubtful[row] or rows.unknown[row] else "complete"
 
 
-def _contributions(points: list[int]) -> bytes:
-    known = zip(PARAMETERS, points, strict=True)
-    return msgspec.json.encode([{"parameter": name, "points": value} for name, value in known if value != MISSING])
+def _contributions(scored: Scored, rows: Rows, row: int, points: list[int]) -> bytes:
+    if rows.abstained[row] is not None:
+        return b"[]"
+    entries: list[dict[str, object]] = []
+    for place, (name, value) in enumerate(zip(PARAMETERS, points, strict=True)):
+        if value == MISSING:
+            continue
+        entry: dict[str, object] = {"parameter": name, "points": value}
+        if place == _SPO2_PLACE and scored.evaluation.inputs.spo2_scale[row] == NO_SCALE:
+            scales = enumerate(scored.scores.spo2_on_scales[row].tolist(), start=1)
+            entry |= {f"on_scale_{scale}": on_scale for scale, on_scale in scales if on_scale != MISSING}
+        entries.append(entry)
+    return msgspec.json.encode(entries)
 
 
 def _digest(scored: Scored, rows: Rows, row: int) -> np.uint64:
-    window = scored.evaluation
     rest = (
         rows.status[row],
         rows.missing[row],
         rows.stale[row],
-        bool(window.backfill[row]),
-        int(window.newest_occurred[row]),
-        int(window.newest_arrived[row]),
+        rows.unknown[row],
+        rows.doubtful[row],
+        rows.abstained[row],
+        bool(scored.evaluation.own.backfill[row]),
+        int(rows.newest_at[row]),
+        int(rows.newest_arrived[row]),
+        int(scored.evaluation.sign_of_life[row]),
         int(scored.evaluation.inputs.spo2_scale[row]),
     )
     text = rows.inputs[row] + rows.contributions[row] + msgspec.json.encode(rest)
     return np.uint64(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little"))
-
-
-def _texts(instants: Integers) -> list[str]:
-    """RFC 3339 texts, in milliseconds where these suffice for all."""
-    unit: Literal["ms", "us"] = "us" if (instants % 1_000).any() else "ms"
-    return [f"{text}Z" for text in np.datetime_as_string(instants.astype("M8[us]"), unit=unit).tolist()]
-
-
-def _or_none(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.object_]:
-    known = numbers.astype(np.object_)
-    known[np.isnan(numbers)] = None
-    return known
-
-
-class _Entries:
-    """Writes the inputs of windows; holds every column as plain lists, which single look-ups read fastest."""
-
-    def __init__(self, scored: Scored) -> None:
-        window = scored.evaluation
-        used, compact = np.unique(window.place, return_inverse=True)
-        readings = scored.bench.readings[used]
-        self._places: list[list[int]] = np.where(window.place < 0, -1, compact.reshape(window.place.shape)).tolist()
-        self._fresh = window.fresh.tolist()
-        self._sources = list(scored.sources)
-        self._source = readings["source"].tolist()
-        self._occurred = readings["occurred"].tolist()
-        self._occurred_text = _texts(readings["occurred"])
-        self._number = _or_none(np.round(readings["number"], 6)).tolist()
-        self._quality = readings["quality"].tolist()
-        self._flat = scored.bench.flat[used].tolist()
-        self._observation = [one.decode() for one in readings["observation"].tolist()]
-        rows = len(self._places)
-        self._slope = _or_none(np.round(window.trends.slope, 3)).reshape(rows, -1).tolist()
-        self._r2 = np.round(window.trends.r2, 3).reshape(rows, -1).tolist()
-        self._trend_readings = window.trends.readings.reshape(rows, -1).tolist()
-        self._count = window.panes.count.tolist()
-        self._panes = window.panes
-
-    def of(self, row: int, seen_from: int) -> list[dict[str, object]]:
-        """One entry for every vital that is known."""
-        return [
-            self._entry(row, vital, place, seen_from) for vital, place in enumerate(self._places[row]) if place >= 0
-        ]
-
-    def basis(self, row: int, points: list[int], fresh: list[bool]) -> list[str]:
-        """The Observations that the score rests on."""
-        vitals = [
-            vital
-            for name, known in zip(PARAMETERS, points, strict=True)
-            if known != MISSING
-            for vital in _VITALS_OF[name]
-            if fresh[vital]
-        ]
-        ids = [self._observation[self._places[row][vital]] for vital in vitals]
-        return [one for one in dict.fromkeys(ids) if one]
-
-    def _entry(self, row: int, vital: int, place: int, seen_from: int) -> dict[str, object]:
-        definition = VITALS[vital]
-        source = self._sources[self._source[place]]
-        number = self._number[place]
-        entry: dict[str, object] = {"vital": definition.name}
-        if vital == CONSCIOUSNESS:
-            entry["text"] = None if number is None else LETTERS[int(number)]
-        else:
-            entry["value"] = number
-        entry["unit"] = definition.unit
-        entry["occurred_at"] = self._occurred_text[place]
-        entry["age_seconds"] = max(0, seen_from - self._occurred[place]) // MICROSECONDS
-        entry["observation_id"] = self._observation[place] or None
-        entry["quality"] = QUALITIES[self._quality[place]]
-        entry["usable"] = self._fresh[row][vital]
-        entry["type"] = source.type
-        entry["device_id"] = source.device_id
-        if self._flat[place]:
-            entry["flat_line"] = True
-        self._add_trend(entry, row, vital)
-        self._add_pane(entry, row, vital)
-        return entry
-
-    def _add_trend(self, entry: dict[str, object], row: int, vital: int) -> None:
-        column = _TREND_COLUMN.get(vital)
-        slope = None if column is None else self._slope[row][column]
-        entry["slope_per_hour"] = slope
-        if column is not None and entry["slope_per_hour"] is not None:
-            entry["slope_readings"] = self._trend_readings[row][column]
-            entry["slope_r2"] = self._r2[row][column]
-
-    def _add_pane(self, entry: dict[str, object], row: int, vital: int) -> None:
-        count = self._count[row][vital]
-        if count > 1 and vital != CONSCIOUSNESS:
-            entry["count"] = count
-            entry["mean"] = round(float(self._panes.total[row, vital]) / count, 3)
-            entry["minimum"] = float(self._panes.lowest[row, vital])
-            entry["maximum"] = float(self._panes.highest[row, vital])

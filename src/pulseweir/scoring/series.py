@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pulseweir.scoring.instants import effective, taken
 from pulseweir.scoring.shard_state import Rows
 
 Integers = npt.NDArray[np.int64]
@@ -20,12 +21,22 @@ class Merged:
         readings: The readings that hold now.
         changed: Whether the reading arrived just now on the bus and says something new.
         duplicate: One a new reading, in the order handed in: nothing new, or superseded by a newer correction.
+        since: Effective instant of each reading, or of the version it replaces where that one was earlier.
+        moved: Whether the reading is taken at another instant than the version it replaces.
     """
 
     who: Integers
     readings: Rows
     changed: Marks
     duplicate: Marks
+    since: Integers
+    moved: Marks
+
+
+def unmerged(who: Integers, readings: Rows) -> Merged:
+    """Readings to which nothing new was added."""
+    nothing = np.zeros(len(who), np.bool_)
+    return Merged(who, readings, nothing, np.zeros(0, np.bool_), effective(readings), nothing)
 
 
 def merge(old_who: Integers, old: Rows, new_who: Integers, new: Rows) -> Merged:
@@ -56,7 +67,10 @@ def merge(old_who: Integers, old: Rows, new_who: Integers, new: Rows) -> Merged:
     result["seen"] = arrived | readings["seen"][winner] | known
     speaks = np.zeros(len(who), np.bool_)
     speaks[winner] = changed
-    return Merged(who[winner], result, changed, ~speaks[len(old_who) :])
+    before = readings[held]
+    since = np.where(known, np.minimum(effective(result), effective(before)), effective(result))
+    moved = changed & known & (taken(result) != taken(before))
+    return Merged(who[winner], result, changed, ~speaks[len(old_who) :], since, moved)
 
 
 def _runs(who: Integers, source: npt.NDArray[np.int32], occurred: Integers) -> tuple[Integers, Integers]:

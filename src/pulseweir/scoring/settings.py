@@ -1,6 +1,10 @@
 """Steps 6 to 10: what an operator may set about enrichment and windows."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from pulseweir.records.hand_charted import HAND_CHARTED_TYPES
 
 MICROSECONDS = 1_000_000
 _MINUTE_SECONDS = 60
@@ -36,6 +40,15 @@ class WindowSettings(BaseModel):
     grace_seconds: float = Field(10, ge=0, description="After its end a window of a quiet patient waits this long")
     quiet_seconds: float = Field(2, ge=0, description="A patient without measurements for so long is quiet")
     backfill_after_seconds: int = Field(900, gt=0, description="Older on arrival is backfill: scored, never an alert")
+    hand_charted_backfill_after_seconds: int = Field(
+        3600, gt=0, description="Likewise for what people chart by hand, which reaches the system later than a monitor"
+    )
+    hand_charted_types: tuple[str, ...] = Field(
+        HAND_CHARTED_TYPES, description="Beginnings of the measurement types that people chart by hand"
+    )
+    unknown_age: Literal["score", "abstain"] = Field(
+        "score", description="A patient of unknown age is scored as an adult and marked, or not scored"
+    )
     live_seconds: float = Field(1, gt=0, description="At most one live row a patient in so long")
     batch_seconds: float = Field(0.05, ge=0, description="Measurements are taken in at most once in so long")
     forget_after_seconds: int = Field(86_400, gt=0, description="A patient silent for so long leaves the state")

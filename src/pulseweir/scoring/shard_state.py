@@ -32,7 +32,12 @@ READING = np.dtype(
     ]
 )
 WINDOW = np.dtype([("number", "<i8"), ("revision", "<i4"), ("digest", "<u8")])
-_FORM = 1
+KNOWN = np.dtype([("at", "<i8"), ("context", "<i4")])
+"""A context that became known by itself, not with a reading."""
+
+_FORM = 2
+_READABLE_FORMS = (1, 2)
+"""Form 1 knew neither `Context.pregnant`, `PatientState.known` nor `PatientState.released_at`."""
 Key = TypeVar("Key")
 
 
@@ -52,7 +57,8 @@ class Context(NamedTuple):
     sex: str | None
     ward: str | None
     bed: str | None
-    spo2_scale: int
+    spo2_scale: int | None
+    pregnant: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,8 @@ class PatientState:
         live_at: When the last live row was made, engine clock.
         live_waits: Whether something happened since.
         due_at: When time alone has work for this patient.
+        known: Of dtype `KNOWN`: contexts read after the readings that they concern.
+        released_at: Until when held readings were let into their windows, engine clock.
     """
 
     readings: Rows
@@ -76,6 +84,8 @@ class PatientState:
     live_at: int
     live_waits: bool
     due_at: int
+    known: Rows = field(default_factory=lambda: np.zeros(0, KNOWN))
+    released_at: int = 0
 
 
 NEVER = 2**62
@@ -126,7 +136,7 @@ class ShardState:
             RefuseToStart: Another release wrote it, in a form this one does not know.
         """
         stored = msgspec.msgpack.decode(document, type=_Document)
-        if stored.form != _FORM:
+        if stored.form not in _READABLE_FORMS:
             raise RefuseToStart(
                 f"A scoring snapshot has form {stored.form}; this release knows {_FORM}. Run the release that wrote it."
             )
@@ -142,6 +152,8 @@ class _Patient(msgspec.Struct, array_like=True):
     live_at: int
     live_waits: bool
     due_at: int
+    known: bytes = b""
+    released_at: int = 0
 
 
 class _Document(msgspec.Struct, array_like=True):
@@ -164,6 +176,8 @@ def _stored(patient: PatientState) -> _Patient:
         patient.live_at,
         patient.live_waits,
         patient.due_at,
+        patient.known.tobytes(),
+        patient.released_at,
     )
 
 
@@ -176,6 +190,8 @@ def _restored(stored: _Patient) -> PatientState:
         stored.live_at,
         stored.live_waits,
         stored.due_at,
+        np.frombuffer(stored.known, KNOWN),
+        stored.released_at,
     )
 
 
@@ -194,7 +210,9 @@ def share(state: ShardState, names: Iterable[str]) -> ShardState:
     """The state of some of the patients, with only the sources and contexts they use."""
     patients = {name: state.patients[name] for name in names if name in state.patients}
     sources, source_places = _used(state.sources, [one.readings["source"] for one in patients.values()])
-    contexts, context_places = _used(state.contexts, [one.readings["context"] for one in patients.values()])
+    contexts, context_places = _used(
+        state.contexts, [part["context"] for one in patients.values() for part in (one.readings, one.known)]
+    )
     return ShardState(_moved(patients, source_places, context_places), sources, contexts)
 
 
@@ -220,5 +238,7 @@ def _moved(patients: Mapping[str, PatientState], sources: Places, contexts: Plac
         readings = patient.readings.copy()
         readings["source"] = sources[readings["source"]]
         readings["context"] = np.append(contexts, np.int32(-1))[readings["context"]]
-        moved[name] = replace(patient, readings=readings)
+        known = patient.known.copy()
+        known["context"] = contexts[known["context"]]
+        moved[name] = replace(patient, readings=readings, known=known)
     return moved

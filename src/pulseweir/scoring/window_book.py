@@ -42,6 +42,13 @@ class Book:
         windows["digest"][rows] = digest
         return replace(self, windows=windows)
 
+    def without_emptied(self, who: Integers, number: Integers) -> "Book":
+        """The book without open windows that hold no reading any more; `who` and `number` say which hold one."""
+        keys = np.stack([self.who, self.windows["number"]], axis=1)
+        held = {(int(one), int(window)) for one, window in zip(who, number, strict=True)}
+        kept = np.array([tuple(key) in held for key in keys.tolist()], np.bool_) | (self.windows["revision"] > 0)
+        return Book(self.who[kept], self.windows[kept])
+
     def newest(self, patients: int) -> Integers:
         """Number of each patient's newest window; -1 for a patient without one."""
         newest = np.full(patients, -1, np.int64)

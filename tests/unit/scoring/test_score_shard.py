@@ -81,10 +81,26 @@ def test_a_value_is_carried_to_its_maximum_age_then_stale_and_shown_as_such(
     assert inputs(stale)[vital]["usable"] is False
 
 
-def test_fewer_than_three_core_values_is_insufficient_data_and_never_a_zero() -> None:
-    [row] = finals(Reading("heart_rate", 150, 0), Reading("spo2", 80, 0), Reading("consciousness", "U", 0))
+def test_fewer_than_three_core_values_that_raise_nothing_are_insufficient_data_and_never_a_zero() -> None:
+    [row] = finals(Reading("heart_rate", 120, 0), Reading("spo2", 93, 0), Reading("consciousness", "A", 0))
 
     assert (row["status"], row["score"], row["band"], row["single_red"]) == ("insufficient-data", None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("values", "score", "band"),
+    [
+        ({"spo2": 82, "heart_rate": 138, "consciousness": "U", "oxygen_flow": 15}, 11, "high"),
+        ({"spo2": 82}, 3, "low-medium"), ({"consciousness": "C"}, 3, "low-medium"),
+        ({"heart_rate": 125, "spo2": 93, "oxygen_flow": 2}, 6, "medium"), ({"glasgow_coma_scale": 9}, 3, "low-medium"),
+    ],
+)  # fmt: skip
+def test_known_parts_that_already_raise_something_count_however_few_they_are(
+    values: dict[str, float | str], score: int, band: str
+) -> None:
+    [row] = finals(*(Reading(vital, value, 0) for vital, value in values.items()))
+
+    assert (row["status"], row["score"], row["band"]) == ("partial", score, band)
 
 
 def test_impossible_values_open_a_window_are_shown_and_never_scored() -> None:
@@ -111,25 +127,29 @@ def test_arterial_pressure_comes_before_cuff_in_one_minute_and_the_later_minute_
     ("readings", "points"),
     [
         ([("fio2", 21, 0)], 0), ([("fio2", 0.3, 0)], 2), ([("fio2", 40, 0)], 2), ([("oxygen_flow", 2, 0)], 2),
-        ([("oxygen_flow", 2, 0), ("fio2", 21, 5)], 0), ([("fio2", 40, 0), ("oxygen_flow", 0, 5)], 0),
-        ([("fio2", 21, 0), ("oxygen_flow", 2, 0)], 2),
+        ([("oxygen_flow", 2, 0), ("fio2", 21, 5)], 2), ([("fio2", 40, 0), ("oxygen_flow", 0, 5)], 2),
+        ([("fio2", 21, 0), ("oxygen_flow", 2, 0)], 2), ([("fio2", 50, -600), ("oxygen_flow", 0, -300)], 2),
+        ([("fio2", 50, -600), ("fio2", 21, -300)], 0), ([("oxygen_flow", 2, -4 * 3600), ("fio2", 21, 0)], 0),
     ],
 )  # fmt: skip
-def test_the_newer_of_concentration_and_flow_says_whether_oxygen_is_given(
+def test_oxygen_is_given_where_concentration_or_flow_says_so(
     readings: list[tuple[str, float, int]], points: int
 ) -> None:
-    [row] = finals(*full(0, oxygen_flow=None), *(Reading(vital, value, at * SECOND) for vital, value, at in readings))
+    row = finals(*full(0, oxygen_flow=None), *(Reading(vital, value, at * SECOND) for vital, value, at in readings))[-1]
 
+    assert [inputs(row)[name].get("decides") for name in ("fio2", "oxygen_flow") if name in inputs(row)].count(
+        True
+    ) == 1
     parts = {one["parameter"]: one["points"] for one in msgspec.json.decode(row["contributions_json"])}
     assert parts["air_or_oxygen"] == points
 
 
-def test_glasgow_coma_scale_stands_in_only_where_no_consciousness_is_known() -> None:
+def test_glasgow_coma_scale_stands_in_where_no_letter_is_known_and_of_one_instant_the_worse_counts() -> None:
     [alone] = finals(*full(0, consciousness=None, glasgow_coma_scale=14))
     [awake] = finals(*full(0, consciousness=None, glasgow_coma_scale=15))
     [both] = finals(*full(0, consciousness="A", glasgow_coma_scale=9))
 
-    assert [row["score"] for row in (alone, awake, both)] == [3.0, 0.0, 0.0]
+    assert [row["score"] for row in (alone, awake, both)] == [3.0, 0.0, 3.0]
 
 
 def test_the_patients_scale_rules_the_saturation() -> None:

@@ -27,6 +27,8 @@ BANDS = ("low", "low-medium", "medium", "high")
 CONSCIOUSNESS = LETTERS
 
 MISSING = -1
+NO_SCALE = 0
+"""The SpO2 scale of a patient of whom nobody could read it."""
 _NANO = 1_000_000_000
 
 Points = npt.NDArray[np.int8]
@@ -98,7 +100,7 @@ class News2Inputs:
         respiratory_rate: Breaths per minute.
         spo2: Per cent.
         on_oxygen: 1 with supplemental oxygen, 0 on air.
-        spo2_scale: 1, or 2 on a clinician's recorded decision.
+        spo2_scale: 1, or 2 on a clinician's recorded decision; `NO_SCALE` while it is not known.
         systolic_bp: mm[Hg].
         pulse: Beats per minute.
         not_alert: 0 when alert, 1 otherwise.
@@ -124,20 +126,23 @@ class News2Scores:
         total: Sum of the known points.
         band: Index into `BANDS`.
         single_red: Whether any single parameter scored 3.
+        spo2_on_scales: Shape (sets, 2): points of the saturation on scale 1 and on scale 2.
     """
 
     points: Points
     total: npt.NDArray[np.int64]
     band: npt.NDArray[np.int64]
     single_red: npt.NDArray[np.bool_]
+    spo2_on_scales: Points
 
 
 def score_many(inputs: News2Inputs) -> News2Scores:
     """Score many sets of observations in one pass; values must be possible ones (`quality` sees to it)."""
+    on_scales = _spo2_on_scales(inputs)
     points = np.stack(
         [
             RESPIRATORY_RATE.look_up_many(inputs.respiratory_rate),
-            _spo2_points(inputs),
+            _spo2_points(on_scales, inputs.spo2_scale),
             _scaled_flag(inputs.on_oxygen, OXYGEN_POINTS),
             SYSTOLIC_BP.look_up_many(inputs.systolic_bp),
             PULSE.look_up_many(inputs.pulse),
@@ -149,7 +154,7 @@ def score_many(inputs: News2Inputs) -> News2Scores:
     total = np.where(points == MISSING, 0, points).sum(axis=1, dtype=np.int64)
     single_red = (points == _RED).any(axis=1)
     band = np.where(total >= _HIGH_FROM, 3, np.where(total >= _MEDIUM_FROM, 2, np.where(single_red, 1, 0)))
-    return News2Scores(points, total, band.astype(np.int64), single_red)
+    return News2Scores(points, total, band.astype(np.int64), single_red, on_scales)
 
 
 def score_one(  # noqa: PLR0913 - the chart has eight inputs
@@ -210,13 +215,18 @@ def _scaled_flag(flags: Numbers, points: int) -> Points:
     return np.where(known, np.where(flags > 0, points, 0), MISSING).astype(np.int8)
 
 
-def _spo2_points(inputs: News2Inputs) -> Points:
-    """SpO2 by each patient's scale; on scale 2 above 92 % it is unknown while the oxygen status is."""
+def _spo2_on_scales(inputs: News2Inputs) -> Points:
+    """SpO2 by scale 1 and by scale 2; on scale 2 above 92 % it is unknown while the oxygen status is."""
     on_air = SPO2_SCALE_2_AIR.look_up_many(inputs.spo2)
     on_oxygen = SPO2_SCALE_2_OXYGEN.look_up_many(inputs.spo2)
     undecided = np.where(on_air == on_oxygen, on_air, np.int8(MISSING))
     scale_2 = np.where(np.isnan(inputs.on_oxygen), undecided, np.where(inputs.on_oxygen > 0, on_oxygen, on_air))
-    return np.where(inputs.spo2_scale == 2, scale_2, SPO2_SCALE_1.look_up_many(inputs.spo2)).astype(np.int8)
+    return np.stack([SPO2_SCALE_1.look_up_many(inputs.spo2), scale_2], axis=1).astype(np.int8)
+
+
+def _spo2_points(on_scales: Points, scale: npt.NDArray[np.int64]) -> Points:
+    """SpO2 by each patient's scale; the higher of both while the scale is not known: nobody may be missed."""
+    return np.select([scale == 1, scale == 2], [on_scales[:, 0], on_scales[:, 1]], on_scales.max(axis=1))
 
 
 def _one_spo2(saturation: float | None, on_oxygen: bool | None, scale: int) -> int | None:
