@@ -5,9 +5,7 @@ Source: HL7 FHIR R4, RESTful API, http://hl7.org/fhir/R4/http.html.
 
 import asyncio
 import re
-import traceback
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -31,7 +29,7 @@ from pulseweir.fhir_store.negotiation import (
     read_headers,
     read_query,
 )
-from pulseweir.fhir_store.outcomes import Answer, Refusal, refusal_answer
+from pulseweir.fhir_store.outcomes import Answer, Refusal, raised_at, refusal_answer
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES
 from pulseweir.fhir_store.routes import answer_call
 from pulseweir.fhir_store.security.access import Asked, reset_access, set_access
@@ -48,6 +46,8 @@ _HOST = re.compile(r"[A-Za-z0-9.\-_]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _SMART = ".well-known/smart-configuration"
 _PUBLIC = frozenset({"metadata", _SMART})
 """Paths that answer without a token, so that a client learns how to get one."""
+_TELLING = frozenset({"metadata", ""})
+"""Paths that may answer with the CapabilityStatement: its own, and that of bundles."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9.\-_:]{1,128}")
 _log = structlog.get_logger()
 
@@ -100,7 +100,9 @@ class FhirEndpoint:
         except RetryLater as error:
             answer = refusal_answer(Refusal(503, "transient", str(error), headers={"retry-after": "1"}))
         except Exception as error:  # noqa: BLE001 - a bug must not leave the client without an answer
-            _log.error("fhir_request_failed", error=type(error).__name__, method=scope["method"], place=_place(error))
+            _log.error(
+                "fhir_request_failed", error=type(error).__name__, method=scope["method"], place=raised_at(error)
+            )
             answer = refusal_answer(Refusal(500, "exception", "The server failed on this request; see its log."))
         await _send(answer, send, with_body=scope["method"] != "HEAD")
 
@@ -197,7 +199,7 @@ class FhirEndpoint:
             headers=headers,
             body=body,
             base_url=self._base_url(scope, headers),
-            security=self.guard.security if path == "metadata" else {},
+            security=self.guard.security if path in _TELLING else {},
             look=look,
         )
 
@@ -222,12 +224,6 @@ def _asked(call: Call, scope: Scope) -> Asked:
     request_id = request_id if _REQUEST_ID.fullmatch(request_id) else ""
     condition = parse_qsl(call.headers.get("if-none-exist", "").rpartition("?")[2], keep_blank_values=True)
     return Asked(call.method, call.segments, [*call.query, *condition], call.base_url, address, request_id)
-
-
-def _place(error: Exception) -> str:
-    """Where an error was raised; its own words could hold a patient's data."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
 async def _read_body(headers: Headers, receive: Receive, settings: FhirStoreSettings) -> bytes:

@@ -5,7 +5,6 @@ import asyncio
 from pulseweir.fhir_store.bundle_entries import BundleRequest, Entry
 from pulseweir.fhir_store.bundle_links import has_search
 from pulseweir.fhir_store.interactions import check_incoming
-from pulseweir.fhir_store.outcomes import Refusal
 from pulseweir.fhir_store.settings import FhirStoreSettings
 
 _ENTRIES_AT_ONCE = 20
@@ -21,8 +20,8 @@ async def check_entries(request: BundleRequest, settings: FhirStoreSettings) -> 
         if _is_final(entry, is_transaction=request.is_transaction) and entry.tree is not None:
             try:
                 entry.checked = check_incoming(entry.tree, entry.text, entry.path[0], settings)
-            except Refusal as refusal:
-                entry.checked = refusal
+            except Exception as error:  # noqa: BLE001 - whatever it is concerns this entry, when its turn comes
+                entry.checked = error
         if place % _ENTRIES_AT_ONCE == _ENTRIES_AT_ONCE - 1:
             await asyncio.sleep(0)
 

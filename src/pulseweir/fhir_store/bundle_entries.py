@@ -3,7 +3,7 @@
 Source: http://hl7.org/fhir/R4/http.html#transaction.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
@@ -21,7 +21,7 @@ from pulseweir.fhir_store.settings import FhirStoreSettings
 if TYPE_CHECKING:
     from pulseweir.fhir_store.interactions import Incoming
 
-_METHODS = frozenset({"DELETE", "POST", "PUT", "PATCH", "GET", "HEAD"})
+METHODS = frozenset({"DELETE", "POST", "PUT", "PATCH", "GET", "HEAD"})
 
 
 Unread = msgspec.Raw | msgspec.UnsetType
@@ -74,7 +74,7 @@ class BundlePart(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """The Bundle around the entries."""
 
     type: str
-    entry: list[EntryPart] = []
+    entry: list[msgspec.Raw] = []
     resource_type: Unread = msgspec.UNSET
     id: Unread = msgspec.UNSET
     meta: Unread = msgspec.UNSET
@@ -93,6 +93,9 @@ class BundlePart(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     total_beside: Unread = _beside("total")
 
 
+_ENTRY = msgspec.json.Decoder(EntryPart)
+
+
 @dataclass(slots=True)
 class Entry:
     """One entry, read and ready to run.
@@ -107,6 +110,7 @@ class Entry:
         text: The resource as compact JSON text.
         assigned_id: Id that a POST without condition gets.
         checked: The resource ready to store, or why it is refused; None while nobody has looked.
+        fault: Why the entry cannot be run at all; None when it can.
     """
 
     place: int
@@ -117,7 +121,8 @@ class Entry:
     tree: Json | None
     text: bytes
     assigned_id: str
-    checked: "Incoming | Refusal | None" = None
+    checked: "Incoming | Exception | None" = None
+    fault: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,45 +134,72 @@ class BundleRequest:
         entries: In the order sent.
         base_url: Where this server's resources are, for links.
         wanted_return: What answers carry besides status and place; None when the client did not say.
+        security: What the CapabilityStatement says about who may come in.
     """
 
     is_transaction: bool
     entries: list[Entry]
     base_url: str
     wanted_return: Return | None
+    security: Json = field(default_factory=dict)
 
 
 def read_bundle(
-    document: Document, *, base_url: str, wanted_return: Return | None, settings: FhirStoreSettings
+    document: Document,
+    *,
+    base_url: str,
+    wanted_return: Return | None,
+    settings: FhirStoreSettings,
+    security: Json | None = None,
 ) -> BundleRequest:
-    """Read the Bundle of a request.
+    """Read the Bundle of a request; an entry of a batch that cannot be read is refused alone, when its turn comes.
 
     Raises:
-        Refusal: 400 when it is no batch or transaction, 413 when it has too many entries.
+        Refusal: 400 when it is no batch or transaction, or an entry of a transaction is none; 413 when it has too
+            many entries.
     """
     if document.tree.get("resourceType") != "Bundle":
         raise Refusal(400, "structure", "Only a Bundle may be posted to the base URL.", "resourceType")
     try:
         bundle = msgspec.json.decode(document.text, type=BundlePart)
     except msgspec.ValidationError as error:
-        place = "Bundle.entry" if "$.entry" in str(error) else "Bundle"
-        raise Refusal(400, "structure", f"The Bundle is malformed: {str(error)[:200]}.", place) from None
+        raise Refusal(400, "structure", f"The Bundle is malformed: {str(error)[:200]}.", "Bundle") from None
     if bundle.type not in {"batch", "transaction"}:
         raise Refusal(400, "value", "Bundle.type must be batch or transaction.", "Bundle.type")
     if len(bundle.entry) > settings.maximum_bundle_entries:
         text = f"A Bundle may have {settings.maximum_bundle_entries} entries at most; send several."
         raise Refusal(413, "too-long", text, "Bundle.entry")
     trees = document.tree.get("entry", [])
-    entries = [_entry(place, part, trees[place].get("resource"), base_url) for place, part in enumerate(bundle.entry)]
-    return BundleRequest(bundle.type == "transaction", entries, base_url, wanted_return)
+    is_transaction = bundle.type == "transaction"
+    read = _entry if is_transaction else _entry_or_fault
+    entries = [read(place, text, trees[place], base_url) for place, text in enumerate(bundle.entry)]
+    return BundleRequest(is_transaction, entries, base_url, wanted_return, security or {})
 
 
-def _entry(place: int, part: EntryPart, tree: Any, base_url: str) -> Entry:
+def _entry_or_fault(place: int, text: msgspec.Raw, tree: Any, base_url: str) -> Entry:
+    """An entry of a batch; what is wrong with it concerns it alone."""
+    try:
+        return _entry(place, text, tree, base_url)
+    except Exception as error:  # noqa: BLE001 - told in its own answer, as is whatever it raises later
+        request = tree.get("request") if isinstance(tree, dict) else None
+        said = request if isinstance(request, dict) else {}
+        method, url = (said[name] if isinstance(said.get(name), str) else "" for name in ("method", "url"))
+        path = [unquote(segment) for segment in url.partition("?")[0].split("/") if segment]
+        named = RequestPart(method=method if method in METHODS else "")
+        return Entry(place, named, path, [], None, None, b"", "", fault=error)
+
+
+def _entry(place: int, text: msgspec.Raw, members: Any, base_url: str) -> Entry:
     where = f"Bundle.entry[{place}]"
-    request = part.request
-    if request is None or request.method not in _METHODS:
-        text = f"{where}.request.method must be GET, HEAD, POST, PUT, PATCH or DELETE."
-        raise Refusal(400, "value", text, f"{where}.request")
+    try:
+        part = _ENTRY.decode(text)
+    except msgspec.ValidationError as error:
+        said = f"{where} is malformed: {str(error)[:200]}."
+        raise Refusal(400, "structure", said, where) from None
+    tree, request = members.get("resource"), part.request
+    if request is None or request.method not in METHODS:
+        said = f"{where}.request.method must be GET, HEAD, POST, PUT, PATCH or DELETE."
+        raise Refusal(400, "value", said, f"{where}.request")
     if tree is not None and not isinstance(tree, dict):
         raise Refusal(400, "structure", f"{where}.resource must be an object.", f"{where}.resource")
     url = _type_to_create(request, tree) if request.url is None else request.url

@@ -6,14 +6,14 @@ them happen or none; in a batch each stands alone. Source: http://hl7.org/fhir/R
 
 import base64
 import binascii
-from email.utils import parsedate_to_datetime
 
 import msgspec
 
-from pulseweir.clock import to_text
+from pulseweir.fhir_store.bundle_answers import answered, placed, refusal_of, refused
 from pulseweir.fhir_store.bundle_entries import BundleRequest, Entry, condition_of
 from pulseweir.fhir_store.bundle_links import Links, has_search
 from pulseweir.fhir_store.calls import Reading
+from pulseweir.fhir_store.control_parameters import refuse_modifiers
 from pulseweir.fhir_store.interactions import (
     Incoming,
     Written,
@@ -29,7 +29,7 @@ from pulseweir.fhir_store.interactions import (
 )
 from pulseweir.fhir_store.json_text import Document, decode_object, instant_text
 from pulseweir.fhir_store.operations import operation_methods
-from pulseweir.fhir_store.outcomes import Answer, Issue, Json, Refusal, done_outcome, operation_outcome
+from pulseweir.fhir_store.outcomes import Json, Refusal, done_outcome
 from pulseweir.fhir_store.patching import Patch, read_patch
 from pulseweir.fhir_store.query import Pairs
 from pulseweir.fhir_store.reading import answer_reading
@@ -74,13 +74,7 @@ class BundleRun:
             self._settle(entries)
         answers: list[bytes] = [b""] * len(entries)
         for entry in sorted(entries, key=self._turn):
-            try:
-                answers[entry.place] = self._answer(entry) if self._request.is_transaction else self._alone(entry)
-            except Refusal as refusal:
-                self._note(entry, refusal.status)
-                if self._request.is_transaction:
-                    raise _placed(refusal, entry) from None
-                answers[entry.place] = _refused(refusal.located(f"Bundle.entry[{entry.place}]"))
+            answers[entry.place] = self._together(entry) if self._request.is_transaction else self._alone(entry)
         if self._request.is_transaction:
             self._check_references()
         kind = b"transaction-response" if self._request.is_transaction else b"batch-response"
@@ -94,31 +88,51 @@ class BundleRun:
         """Read what the entries name, all at once."""
         named: dict[str, list[str]] = {}
         for entry in entries:
-            if entry.request.method in {"PUT", "PATCH", "DELETE"} and len(entry.path) == 2:
+            is_write = entry.request.method in {"PUT", "PATCH", "DELETE"}
+            if is_write and len(entry.path) == 2 and is_resource_id(entry.path[1]):
                 named.setdefault(entry.path[0], []).append(entry.path[1])
         for resource_type, names in named.items():
             self._session.look_up(resource_type, names)
 
     def _turn(self, entry: Entry) -> int:
-        turn = _ORDER[entry.request.method]
+        turn = _ORDER.get(entry.request.method, 0)
         if turn in {1, 2} and self._request.is_transaction and has_search(entry.text):
             return _SEARCHING
         return turn
 
-    def _alone(self, entry: Entry) -> bytes:
-        """The answer to an entry of a batch, which leaves nothing behind when it is refused."""
-        if entry.request.method in {"GET", "HEAD"}:
-            return self._answer(entry)
-        noted = len(self._session.access.written)
+    def _together(self, entry: Entry) -> bytes:
+        """The answer to an entry of a transaction, which ends when one is refused."""
         try:
+            return self._answer(entry)
+        except Refusal as refusal:
+            self._note(entry, refusal.status)
+            raise placed(refusal, entry) from None
+
+    def _alone(self, entry: Entry) -> bytes:
+        """The answer to an entry of a batch; whatever it raises, it leaves nothing behind and stops no other.
+
+        Raises:
+            apsw.Error: SQLite gave the whole transaction up, as when the disk is full: nothing of it is stored.
+        """
+        noted = len(self._session.access.written), len(self._session.access.parts)
+        try:
+            if entry.request.method in {"GET", "HEAD"}:
+                return self._answer(entry)
             with self._session.undoable():
-                answer = self._answer(entry)
-                self._check_references()
-        except Refusal:
-            del self._session.access.written[noted:]
-            raise
+                return self._done(entry)
+        except Exception as error:  # noqa: BLE001 - a fault in one entry must not take the answers of all others
+            if self._session.is_lost(error):
+                raise
+            refusal = refusal_of(error, entry)
+            self._session.access.undo_parts(*noted)
+            self._note(entry, refusal.status)
+            return refused(refusal.located(f"Bundle.entry[{entry.place}]"))
         finally:
             self._taken.clear()
+
+    def _done(self, entry: Entry) -> bytes:
+        answer = self._answer(entry)
+        self._check_references()
         return answer
 
     def _settle(self, entries: list[Entry]) -> None:
@@ -134,7 +148,7 @@ class BundleRun:
                 self._refuse_repeated(entry, targets, changed, names)
             except Refusal as refusal:
                 self._note(entry, refusal.status)
-                raise _placed(refusal, entry) from None
+                raise placed(refusal, entry) from None
             if entry.full_url and entry.tree is not None and entry.request.method in {"POST", "PUT"}:
                 self._links.add(entry.full_url, targets[0])
 
@@ -178,11 +192,14 @@ class BundleRun:
         return find_some(self._session, resource_type, condition, self._settings, self._request.base_url, limit)
 
     def _answer(self, entry: Entry) -> bytes:
+        if entry.fault is not None:
+            raise entry.fault
         method = "GET" if entry.request.method == "HEAD" else entry.request.method
         is_conditional = entry.request.if_none_exist is not None
         caller = self._session.access.caller
         check_rights(caller, method, entry.path, entry.query, is_conditional=is_conditional)
         check_search_cost(entry.query, self._settings.limits)
+        refuse_modifiers(entry.query, entry.path[-1] if entry.path else "")
         if method == "GET" or (entry.path and entry.path[-1].startswith("$")):
             return self._read(entry)
         url = f"Bundle.entry[{entry.place}].request.url"
@@ -206,7 +223,7 @@ class BundleRun:
             linked = self._links.replace(text, entry.full_url, self._found)
             if linked != text:
                 return check_incoming(decode_object(linked), linked, resource_type, self._settings)
-        if isinstance(entry.checked, Refusal):
+        if isinstance(entry.checked, Exception):
             raise entry.checked
         return entry.checked or check_incoming(tree, text, resource_type, self._settings)
 
@@ -232,7 +249,7 @@ class BundleRun:
             try:
                 check_references(self._session, stored.tree())
             except Refusal as refusal:
-                raise _placed(refusal, entry) from None
+                raise placed(refusal, entry) from None
 
     def _post(self, entry: Entry, incoming: Incoming) -> Written:
         condition = condition_of(entry)
@@ -310,10 +327,11 @@ class BundleRun:
             if_none_match=request.if_none_match,
             if_modified_since=request.if_modified_since,
             document=None if entry.tree is None else Document(entry.tree, entry.text),
+            security=self._request.security,
         )
         answer = answer_reading(self._session, reading, self._settings)
         self._note(entry, answer.status)
-        return _answered(entry, answer, self._request.base_url)
+        return answered(entry, answer, self._request.base_url)
 
     def _written(self, entry: Entry, written: Written) -> bytes:
         stored = written.stored
@@ -342,37 +360,3 @@ def _check_method(entry: Entry) -> None:
     if method not in allowed:
         text = f"{method} is not supported here; {' or '.join(allowed)} is."
         raise Refusal(405, "not-supported", text, f"Bundle.entry[{entry.place}].request.method")
-
-
-def _answered(entry: Entry, answer: Answer, base_url: str) -> bytes:
-    response: Json = {"status": str(answer.status)}
-    if "etag" in answer.headers:
-        response["etag"] = answer.headers["etag"]
-    if "last-modified" in answer.headers:
-        changed = parsedate_to_datetime(answer.headers["last-modified"])
-        response["lastModified"] = to_text(round(changed.timestamp()) * 1_000_000)
-    found: Json = {}
-    if answer.body and entry.request.method != "HEAD":
-        if "etag" in answer.headers:
-            found["fullUrl"] = f"{base_url}/{entry.path[0]}/{entry.path[1]}"
-        found["resource"] = msgspec.Raw(answer.body)
-    return msgspec.json.encode(found | {"response": response})
-
-
-def _placed(refusal: Refusal, entry: Entry) -> Refusal:
-    """The refusal with the place of its entry, for a transaction that fails as a whole."""
-    where = f"Bundle.entry[{entry.place}]"
-    issues = []
-    for issue in refusal.issues:
-        within = f"{where}.resource.{issue.expression.partition('.')[2]}" if issue.expression else where
-        if issue.expression and issue.expression.startswith("http."):
-            # What a request of its own says in its URL and headers, an entry says in its request.
-            within = f"{where}.request"
-        path = issue.expression if issue.expression and issue.expression.startswith("Bundle.") else within
-        issues.append(Issue(issue.code, f"{where}: {issue.text}", path.rstrip("."), issue.severity))
-    return Refusal(refusal.status, issues[0].code, issues[0].text, issues=issues)
-
-
-def _refused(refusal: Refusal) -> bytes:
-    outcome = msgspec.json.encode(operation_outcome(refusal.issues))
-    return b'{"response":{"status":"%d","outcome":' % refusal.status + outcome + b"}}"

@@ -85,6 +85,7 @@ class Reading:
         if_none_match: Entity tags of what the client holds; None for none.
         if_modified_since: HTTP date of what the client holds; None for none.
         document: Body of an operation; None for none.
+        security: What the CapabilityStatement says about who may come in.
     """
 
     segments: list[str]
@@ -95,3 +96,4 @@ class Reading:
     if_none_match: str | None = None
     if_modified_since: str | None = None
     document: Document | None = None
+    security: Json = field(default_factory=dict)

@@ -3,15 +3,17 @@
 Source: http://hl7.org/fhir/R4/search.html, the table of data types a kind of parameter compares.
 """
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
 from pulseweir.fhir_store.dates import NO_DATE, date_range
-from pulseweir.fhir_store.definitions.tables import ValuePath
+from pulseweir.fhir_store.definitions.tables import ValuePath, known_types
 from pulseweir.fhir_store.outcomes import Json
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:", re.ASCII)
 Token = tuple[str, str]
 """(code, system); system is "" where there is none."""
 FAR_FUTURE = 2**62
@@ -134,6 +136,24 @@ def points_to(reference: str, target: str | None) -> bool:
     True
     """
     return target is None or f"/{reference}".rpartition("/")[0].endswith(f"/{target}")
+
+
+def is_absolute(reference: str) -> bool:
+    """Whether a reference is an absolute URI of any scheme.
+
+    >>> is_absolute("did:web:example.org"), is_absolute("resource:0"), is_absolute("Patient/1")
+    (True, True, False)
+    """
+    return _SCHEME.match(reference) is not None
+
+
+def tells_type(reference: str) -> bool:
+    """Whether a reference tells the type of what it leads to, as an address of a FHIR server does.
+
+    >>> tells_type("https://example.org/fhir/Patient/1"), tells_type("urn:uuid:x"), tells_type("https://a.org/x")
+    (True, False, False)
+    """
+    return reference.rpartition("/")[0].rpartition("/")[2] in known_types()
 
 
 def strings(value: Any, type_name: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from pulseweir.clock import to_text
+from pulseweir.fhir_store.control_parameters import refuse_modifiers
 from pulseweir.fhir_store.dates import date_range
 from pulseweir.fhir_store.outcomes import Json, Refusal, parameter_place
 from pulseweir.fhir_store.paging import PAGE_PARAMETER, decode_page, encode_page, search_digest
@@ -86,6 +87,7 @@ def read_history(segments: Sequence[str], pairs: Pairs, *, strict: bool, setting
     Raises:
         Refusal: 400 for a value that makes no sense or (strict) an unknown parameter, 404 for an unknown type.
     """
+    refuse_modifiers(pairs)
     types = (check_type(segments[0]),) if len(segments) > 1 else _TYPES
     resource_id = segments[1] if len(segments) == 3 else None
     request = HistoryRequest("/".join(segments), types, resource_id, settings.page_resources, shape=read_shape(pairs))

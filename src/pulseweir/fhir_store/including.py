@@ -106,7 +106,8 @@ class Including:
             criterion = Criterion(include.parameter, "", references)
             room = INCLUDED_LIMIT - len(self.found)
             asked = SearchRequest(include.source, base_url=self.request.base_url, criteria=[criterion], count=room)
-            fresh = [each for each in (self.search(asked) if room > 0 else ()) if _key(each) not in self._known]
+            found = self.search(asked) if room > 0 else []
+            fresh = [each for each in found if _key(each) not in self._known and each.pk not in self.request.sent]
             self._is_cut |= len(fresh) >= room
             self._known.update(map(_key, fresh))
             added += self._keep(fresh)

@@ -6,6 +6,7 @@ Source: HL7 FHIR R4, RESTful API, http://hl7.org/fhir/R4/http.html.
 
 from dataclasses import dataclass, replace
 
+from pulseweir.fhir_store.conditional_references import refuse_conditional_references
 from pulseweir.fhir_store.indexing import IndexRows, index_resource
 from pulseweir.fhir_store.json_text import check_depth, join_members, split_members
 from pulseweir.fhir_store.outcomes import Json, Refusal
@@ -65,12 +66,14 @@ def check_incoming(tree: Json, text: bytes, wanted_type: str | None, settings: F
     """Check a resource of a request.
 
     Raises:
-        Refusal: 400 or 422; see `check_depth`, `check_resource`, `check_subscription_resource`, `index_resource`.
+        Refusal: 400 or 422; see `check_depth`, `check_resource`, `refuse_conditional_references`,
+            `check_subscription_resource`, `index_resource`.
     """
     check_depth(tree, text, settings.maximum_depth_levels)
     members = split_members(text)
     texts = [*map(bytes, members.values())]
     resource_type = check_resource(tree, wanted_type=wanted_type, level=settings.validation, texts=texts)
+    refuse_conditional_references(tree, text)
     check_subscription_resource(tree, settings)
     rows = index_resource(resource_type, tree, texts)
     return Incoming(resource_type, tree.get("id"), tree, join_members(members), rows)

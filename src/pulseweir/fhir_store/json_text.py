@@ -4,6 +4,7 @@ The tree serves validation and indexing; what is stored is the client's own text
 """
 
 import json
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -38,9 +39,12 @@ class Document:
 def parse_object(body: bytes) -> Document:
     """Decode one JSON object; `check_depth` must follow before anything walks it.
 
+    A byte order mark before it is passed over, as RFC 8259 (section 8.1) lets a reader do.
+
     Raises:
         Refusal: 400 when the body is empty, no JSON, no object, absurdly deep, or repeats a key.
     """
+    body = body.removeprefix(BOM_UTF8)
     if not body.strip():
         raise Refusal(400, "structure", "The body is empty; send one JSON object.", _WHOLE)
     try:

@@ -19,6 +19,8 @@ from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import ReadSession
 
 _WHO = ("patient", "subject")
+_OWN_ORDER = frozenset({"max", "_count", "_sort", "_page"})
+"""The operation has an order and an end of its own."""
 Row = tuple[int, int]
 """(time, row) of an Observation."""
 
@@ -30,7 +32,7 @@ def read_last(pairs: Pairs, *, strict: bool, settings: FhirStoreSettings, base_u
         Refusal: 400 without a patient, or for what a search would refuse.
     """
     wanted = [text for name, text in pairs if name == "max"]
-    rest = [pair for pair in pairs if pair[0] != "max" and not pair[0].startswith(("_count", "_sort", "_page"))]
+    rest = [pair for pair in pairs if pair[0] not in _OWN_ORDER]
     request = read_search(
         "Observation", rest, strict=strict, settings=settings, base_url=base_url, path="Observation/$lastn"
     )

@@ -4,6 +4,7 @@ Source: HL7 FHIR R4, http://hl7.org/fhir/R4/http.html#mime-type.
 """
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -193,6 +194,8 @@ def read_form(headers: Headers, body: bytes) -> list[tuple[str, str]]:
     if body and kind != FORM:
         raise Refusal(415, "not-supported", f"Send the search as {FORM}.", "http.Content-Type")
     try:
-        return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_FIELD_LIMIT, errors="strict")
+        return parse_qsl(
+            body.removeprefix(BOM_UTF8).decode(), keep_blank_values=True, max_num_fields=_FIELD_LIMIT, errors="strict"
+        )
     except ValueError:
         raise Refusal(400, "structure", f"The form is not UTF-8, or has more than {_FIELD_LIMIT} fields.") from None

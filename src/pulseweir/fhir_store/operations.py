@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pulseweir.fhir_store.calls import Reading
+from pulseweir.fhir_store.control_parameters import refuse_modifiers
 from pulseweir.fhir_store.outcomes import Answer, Refusal
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES
 from pulseweir.fhir_store.query import Pairs
@@ -72,7 +73,11 @@ def _events(session: Session, reading: Reading, settings: FhirStoreSettings) -> 
 
 
 def parameter_pairs(reading: Reading) -> Pairs:
-    """The query and, of a POST, the simple values of its Parameters."""
+    """The query and, of a POST, the simple values of its Parameters.
+
+    Raises:
+        Refusal: 400 for a value that is not simple, or a modifier that the parameter does not take.
+    """
     parts = reading.document.tree.get("parameter", []) if reading.document is not None else []
     pairs = list(reading.query)
     for part in parts if isinstance(parts, list) else []:
@@ -83,6 +88,7 @@ def parameter_pairs(reading: Reading) -> Pairs:
                 400, "structure", "Parameters.parameter needs a name and a simple value.", "Parameters.parameter"
             )
         pairs.append((part["name"], json.dumps(values[0]) if not isinstance(values[0], str) else values[0]))
+    refuse_modifiers(pairs, reading.segments[-1])
     return pairs
 
 

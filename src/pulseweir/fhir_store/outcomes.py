@@ -1,8 +1,10 @@
 """Refusals and the OperationOutcome that tells the client why. Pure."""
 
 import re
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -87,6 +89,12 @@ def parameter_place(name: str) -> str:
     """Where a refusal of a request's parameter lies, with what only a name has."""
     shown = _UNNAMED.sub("?", name[:64])
     return f"http.{shown}"
+
+
+def raised_at(error: BaseException) -> str:
+    """File and line where an error was raised; its own words could hold a patient's data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
 @dataclass(slots=True)

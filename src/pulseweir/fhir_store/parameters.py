@@ -77,6 +77,15 @@ def compartment_parameters(compartment: str, resource_type: str) -> tuple[str, .
     return tuple(name for name in named if name != _ITSELF)
 
 
+def record_parameters(resource_type: str) -> tuple[str, ...]:
+    """Names of the parameters that make something part of a patient's record: its compartment, and its own devices.
+
+    R4 left Device out of the compartment; US Core, the g(10) tests and HAPI take a device by its patient as part of
+    the record. It is so for `$everything` and exports alone: what a caller may see goes by R4's compartment.
+    """
+    return ("patient",) if resource_type == "Device" else compartment_parameters("Patient", resource_type)
+
+
 Place = tuple[tuple[str, ...], str, bool]
 
 

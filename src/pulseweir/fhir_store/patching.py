@@ -4,6 +4,7 @@ Source: RFC 6902, RFC 7396; HL7 FHIR R4, http://hl7.org/fhir/R4/http.html#patch.
 """
 
 import json
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,7 @@ def read_patch(content_type: str, body: bytes, settings: FhirStoreSettings) -> P
     Raises:
         Refusal: 415 for another content type, 400 when the body is none of that type.
     """
+    body = body.removeprefix(BOM_UTF8)
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in PATCH_TYPES and kind not in _LENIENT_TYPES:
         raise Refusal(415, "not-supported", f"Send the patch as {JSON_PATCH} or {MERGE_PATCH}.", "http.Content-Type")

@@ -6,6 +6,7 @@ Source: HL7 FHIR R4, search, http://hl7.org/fhir/R4/search.html.
 from functools import lru_cache
 from typing import NamedTuple
 
+from pulseweir.fhir_store.control_parameters import PRESENTATION, refuse_modifiers
 from pulseweir.fhir_store.definitions.tables import compartments
 from pulseweir.fhir_store.outcomes import Issue, Refusal
 from pulseweir.fhir_store.paging import PAGE_PARAMETER, decode_page, search_digest
@@ -33,10 +34,7 @@ __all__ = [
     "read_search",
 ]
 
-_PRESENTATION = frozenset(
-    {"_count", "_summary", "_elements", "_total", "_include", "_revinclude", "_format", "_pretty", "_contained"}
-)
-_CONTROL = _PRESENTATION | {"_sort", "_type", PAGE_PARAMETER}
+_CONTROL = frozenset({*PRESENTATION, "_sort", "_type", PAGE_PARAMETER})
 _REFUSED = frozenset({"_list", "_filter", "_query", "_text", "_content", "_containedType"})
 
 
@@ -110,7 +108,7 @@ def _read_search(asked: _Asked) -> SearchRequest:
     page = _read_pairs(request, asked)
     if request.summary == "text" and (request.includes or request.reverse_includes):
         raise Refusal(400, "not-supported", "_summary=text cannot be mixed with _include or _revinclude.")
-    searched = (pair for pair in request.applied if pair[0].partition(":")[0] not in _PRESENTATION)
+    searched = (pair for pair in request.applied if pair[0].partition(":")[0] not in PRESENTATION)
     request.digest = search_digest(request.path, (pair for pair in searched if pair[0] != PAGE_PARAMETER))
     if page is not None:
         request.after = decode_page(page, request.digest)
@@ -124,6 +122,7 @@ _known_search = lru_cache(maxsize=1024)(_read_search)
 def _read_pairs(request: SearchRequest, asked: _Asked) -> str | None:
     """Take in every parameter; returns the token of the page asked for, None for the first."""
     page = None
+    refuse_modifiers(asked.pairs)
     for name, text in asked.pairs:
         if not text and name.partition(":")[0] in _CONTROL:
             continue
@@ -183,7 +182,7 @@ def _check_compartment(owner: str, resource_type: str) -> None:
 
 
 def _read_criterion(request: SearchRequest, name: str, text: str) -> bool:
-    if not request.parts:
+    if request.resource_type:
         condition = read_condition(request.resource_type, name, text)
         request.criteria.extend([condition] if condition else [])
         return condition is not None
@@ -246,7 +245,7 @@ def _read_sort(request: SearchRequest, text: str) -> list[tuple[Parameter, bool]
     for part in filter(None, (each.strip() for each in text.split(","))):
         name = part.removeprefix("-")
         several = {"_id": ID, "_lastUpdated": LAST_UPDATED}.get(name)
-        parameter = several if request.parts else parameter_named(request.resource_type, name)
+        parameter = several if not request.resource_type else parameter_named(request.resource_type, name)
         if parameter is None or parameter.kind == "composite":
             shown = request.resource_type or "A search of several types"
             raise Refusal(400, "not-supported", f"{shown} cannot be sorted by `{shown_name(name)}`.")
@@ -254,16 +253,8 @@ def _read_sort(request: SearchRequest, text: str) -> list[tuple[Parameter, bool]
     return keys
 
 
-def _iterates(name: str) -> bool:
-    modifier = name.partition(":")[2]
-    if modifier not in {"", "iterate", "recurse"}:
-        shown = shown_name(modifier)
-        raise Refusal(400, "not-supported", f"Unsupported modifier `{shown}` on {name.partition(':')[0]}.")
-    return bool(modifier)
-
-
 def _read_include(request: SearchRequest, name: str, text: str) -> list[Include]:
-    iterates = _iterates(name)
+    iterates = ":" in name
     sources = request.types
     if text == "*":
         pairs = [(source, parameter) for source in sources for parameter in _references(source)]
@@ -279,7 +270,7 @@ def _read_reverse_include(request: SearchRequest, name: str, text: str) -> list[
     if text != "*":
         return _read_include(request, name, text)
     return [
-        Include(source, parameter, None, _iterates(name))
+        Include(source, parameter, None, ":" in name)
         for source in RESOURCE_TYPES
         for parameter in _references(source)
         if parameter.target is None and set(targets_of(parameter)) & set(request.types)

@@ -1,6 +1,7 @@
 """Interactions that only read, of a request of its own and of a bundle's entry alike."""
 
 from pulseweir.fhir_store.calls import Reading
+from pulseweir.fhir_store.capability import capability_statement
 from pulseweir.fhir_store.history import find_history, history_bundle, read_history
 from pulseweir.fhir_store.interactions import read, read_version
 from pulseweir.fhir_store.operations import answer_operation
@@ -27,6 +28,8 @@ def answer_reading(session: Session, reading: Reading, settings: FhirStoreSettin
     if any(segment.startswith("$") for segment in reading.segments):
         return answer_operation(session, reading, settings)
     match reading.segments:
+        case ["metadata"]:
+            return Answer(200, capability_statement(reading.base_url, settings, reading.security))
         case [] | [_] | [_, "_search"] if reading.segments != ["_history"]:
             return _search(session, reading, settings)
         case [*_, "_history"]:

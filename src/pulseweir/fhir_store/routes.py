@@ -10,6 +10,7 @@ from pulseweir.fhir_store.bundle_entries import read_bundle
 from pulseweir.fhir_store.bundles import BundleRun
 from pulseweir.fhir_store.calls import Call, Reading
 from pulseweir.fhir_store.capability import capability_statement
+from pulseweir.fhir_store.control_parameters import refuse_modifiers
 from pulseweir.fhir_store.interactions import (
     Incoming,
     Written,
@@ -56,6 +57,8 @@ async def answer_call(store: FhirStore, call: Call) -> Answer:
     is_conditional = "if-none-exist" in call.headers
     check_rights(current_access().caller, call.method, call.segments, call.query, is_conditional=is_conditional)
     check_search_cost(call.query, store.settings.limits)
+    if call.query:
+        refuse_modifiers(call.query, call.segments[-1] if call.segments else "")
     routes = _routes_at(call.segments)
     if call.method not in routes:
         allowed = ", ".join(sorted({*routes, *({"HEAD"} if "GET" in routes else ())}))
@@ -98,7 +101,9 @@ async def _bundle(store: FhirStore, call: Call) -> Answer:
     refuse_provenance(call.headers.get(HEADER))
     document = parse_object(call.body)
     wanted = call.wanted_return if call.preference("return") else None
-    bundle = read_bundle(document, base_url=call.base_url, wanted_return=wanted, settings=store.settings)
+    bundle = read_bundle(
+        document, base_url=call.base_url, wanted_return=wanted, settings=store.settings, security=call.security
+    )
     await check_entries(bundle, store.settings)
     return Answer(200, await store.write(lambda session: BundleRun(session, bundle, store.settings).run()))
 

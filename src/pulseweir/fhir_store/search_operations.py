@@ -5,7 +5,7 @@ from pulseweir.fhir_store.interactions import read
 from pulseweir.fhir_store.lastn import read_last, run_last
 from pulseweir.fhir_store.outcomes import Answer
 from pulseweir.fhir_store.search_request import Pairs
-from pulseweir.fhir_store.searching import run_search, searchset
+from pulseweir.fhir_store.searching import searchset
 from pulseweir.fhir_store.session import WriteSession
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.storage import ReadSession
@@ -31,5 +31,5 @@ def answer_search_operation(
     patient_id = segments[1] if len(segments) == 3 else None
     if patient_id is not None:
         read(session, "Patient", patient_id)
-    request = read_everything(patient_id, query, strict=strict, settings=settings, base_url=base_url)
-    return Answer(200, searchset(run_search(session, request), request, base_url))
+    asked = read_everything(patient_id, query, strict=strict, settings=settings, base_url=base_url)
+    return Answer(200, searchset(asked.page(session), asked.request, base_url))

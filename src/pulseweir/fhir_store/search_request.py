@@ -78,7 +78,7 @@ class SearchRequest:
         now: The present, microseconds, for `ap` of dates; 0 lets `ap` mean "overlaps".
         criteria: All must match.
         unless_missing: All must match where the resource has a value at all.
-        parts: One search a type, when there are several.
+        parts: One search a type, when not one is searched but several, or none.
         compartment: (type, id) of the compartment the matches are in; None for anywhere. Without an id: in any
             compartment of that type.
         sort: (parameter, descending), most significant first.
@@ -153,8 +153,13 @@ class SearchRequest:
 
     @property
     def types(self) -> tuple[str, ...]:
-        """The types that are searched."""
-        return tuple(part.resource_type for part in self.parts) or (self.resource_type,)
+        """The types that are searched; none where none of those that were named can match."""
+        return (self.resource_type,) if self.resource_type else tuple(part.resource_type for part in self.parts)
+
+    @property
+    def searches(self) -> "list[SearchRequest]":
+        """One search a type: its parts, or itself."""
+        return [self] if self.resource_type else self.parts
 
 
 def split_escaped(text: str, separator: str) -> list[str]:

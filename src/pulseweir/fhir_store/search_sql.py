@@ -104,7 +104,7 @@ def _lasts(request: SearchRequest) -> bool:
 
     Not so what depends on the present, or on whether anything refers to the own base URL, which is looked for.
     """
-    if request.parts or request.compartment is not None or request.unless_missing:
+    if not request.resource_type or request.compartment is not None or request.unless_missing:
         return False
     for condition in request.criteria:
         if not isinstance(condition, Criterion) or condition.modifier == "missing":
@@ -117,7 +117,7 @@ def _lasts(request: SearchRequest) -> bool:
 
 def _compile(request: SearchRequest, session: ReadSession | WriteSession) -> SearchSql:
     values = Values(session, request.base_url, request.now)
-    if request.parts:
+    if not request.resource_type:
         met = any_of(_part(part, values) for part in request.parts)
         return SearchSql("resource r", _affordable(met), *_order(request, Rows("", values)))
     rows = _rows(request, values)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from pulseweir.fhir_store.dates import NO_DATE, date_range
-from pulseweir.fhir_store.extraction import normalized
+from pulseweir.fhir_store.extraction import is_absolute, normalized, tells_type
 from pulseweir.fhir_store.outcomes import Refusal
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES, Parameter
 from pulseweir.fhir_store.search_amounts import PREFIXES, amount_condition, read_number
@@ -94,7 +94,11 @@ class Values:
         return self._under(parameter.key, self._uri(parameter, modifier, unescape(text)))
 
     def references(self, criterion: Criterion, text: str) -> list[str]:
-        """Every stored form a reference value may have."""
+        """Every stored form a reference value may have.
+
+        Raises:
+            Refusal: 400 when it must lead to a type and does not tell any.
+        """
         parameter = criterion.parameter
         value = unescape(text).partition("/_history/")[0]
         if criterion.modifier == RELATIVE:
@@ -102,6 +106,11 @@ class Values:
         target = parameter.target or criterion.modifier or None
         if self.base_url and value.startswith(f"{self.base_url}/"):
             value = value.removeprefix(f"{self.base_url}/")
+        if is_absolute(value) and not tells_type(value):
+            if target:
+                text = f"{parameter.name} is for references to a {target}, and this one tells no type."
+                raise Refusal(400, "not-supported", f"{text} Ask by a parameter that leads to any type.")
+            return [value]
         if "/" not in value:
             # References may point to types that only other servers hold.
             possible = (target,) if target else parameter.targets

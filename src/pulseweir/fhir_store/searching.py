@@ -52,7 +52,7 @@ def run_search(session: ReadSession | WriteSession, request: SearchRequest, *, i
 
 
 def _find_page(session: ReadSession | WriteSession, request: SearchRequest, *, is_as_read: bool = False) -> SearchPage:
-    for each in request.parts or (request,):
+    for each in request.searches:
         narrow(each, session.access.caller)
     sql = compile_search(request, session, is_as_read=is_as_read)
     rows: list[Any] = []

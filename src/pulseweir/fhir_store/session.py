@@ -63,6 +63,19 @@ class Stored(NamedTuple):
         return f'W/"{self.version}"'
 
 
+_FATAL = (
+    apsw.FullError,
+    apsw.IOError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.NoMemError,
+    apsw.ProtocolError,
+)
+"""After these nothing of a transaction can be relied on; others concern the statement alone."""
 _DAY_MICROSECONDS = 86_400_000_000
 SHORT_READ_STEPS = 20_000
 """Steps of SQLite's machine, about a millisecond: a switch of threads would cost more than most searches."""
@@ -163,9 +176,9 @@ class WriteSession:
             yield
             if mark.is_set:
                 self._connection.execute(f"RELEASE {name}")
-        except apsw.Error:
-            raise
-        except BaseException:
+        except BaseException as error:
+            if self.is_lost(error):
+                raise
             if mark.is_set:
                 self.terms.forget()
                 self._connection.execute(f"ROLLBACK TO {name}")
@@ -177,6 +190,10 @@ class WriteSession:
             raise
         finally:
             self._marks.pop()
+
+    def is_lost(self, error: BaseException) -> bool:
+        """Whether an error takes the whole transaction with it: SQLite ended it, or cannot write or read on."""
+        return isinstance(error, _FATAL) or (isinstance(error, apsw.Error) and self._connection.get_autocommit())
 
     def setting(self, name: str) -> str | None:
         """The value of a setting; None when it was never set."""

@@ -28,10 +28,13 @@ from pulseweir.fhir_store.primitives import Checker, Fault, code_checker, primit
 FAULT_LIMIT = 100
 _PLAN_LIMIT = 512
 _REFERENCE = re.compile(
-    r"#\S*|urn:(uuid|oid):\S+|[A-Za-z][A-Za-z0-9+.\-]*://\S+"
-    r"|([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}(/_history/[A-Za-z0-9\-.]{1,64})?|([A-Z][A-Za-z]+)\?\S+",
+    r"#\S*|[A-Za-z][A-Za-z0-9+.\-]*:\S+"
+    r"|([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?|([A-Z][A-Za-z]+)\?\S+",
     re.ASCII,
 )
+"""What a Reference may say (R4, references, "literal"): something inside, any absolute URI, a resource by type and id,
+or a search, which a transaction resolves."""
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://", re.ASCII)
 _URL_TYPE = re.compile(r"/([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?$", re.ASCII)
 
 Plan = tuple[tuple[str, ...], tuple[Checker, ...], tuple[Callable[[Json], Iterator[Fault]], ...]]
@@ -247,7 +250,7 @@ def _check_reference_text(value: Any) -> list[Fault] | None:
     match = _REFERENCE.fullmatch(value)
     if match is None:
         return [((), "value", "is no reference, such as Patient/1 or an absolute URL")]
-    named = match[2] or match[4]
+    named = match[1] or match[2]
     if named is not None and named not in known_types():
         return [((), "value", "names no resource type of R4")]
     return None
@@ -275,12 +278,11 @@ def _reference_checker(targets: tuple[str, ...]) -> Checker:
 
 def _target_type(text: str) -> str | None:
     """The resource type a reference text names, None when it tells none."""
-    if text.startswith(("#", "urn:")):
-        return None
-    match = _URL_TYPE.search(text) if "://" in text else _REFERENCE.fullmatch(text)
+    is_url = _URL.match(text) is not None
+    match = _URL_TYPE.search(text) if is_url else _REFERENCE.fullmatch(text)
     if match is None:
         return None
-    found = match[1] if "://" in text else match[2] or match[4]
+    found = match[1] or (None if is_url else match[2])
     return found if found in known_types() else None
 
 

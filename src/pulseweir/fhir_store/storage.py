@@ -189,6 +189,8 @@ class FhirStore:
             return self._in_snapshot(work, access, lambda: monotonic() > ends)
         except apsw.InterruptError:
             raise took_too_long() from None
+        except StopIteration as error:  # no future takes one
+            raise RuntimeError("a read ended an iteration that is not its own") from error
 
     def _in_snapshot(self, work: Callable[[ReadSession], T], access: Access, is_over: Callable[[], bool]) -> T:
         """Run a read; InterruptError when `is_over` says so, which is asked about every millisecond."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from pulseweir.fhir_store.calls import Reading
+from pulseweir.fhir_store.control_parameters import refuse_modifiers
 from pulseweir.fhir_store.interactions import read
 from pulseweir.fhir_store.json_text import check_depth
 from pulseweir.fhir_store.outcomes import Answer, Issue, Json, Refusal, operation_outcome
@@ -61,6 +62,7 @@ def _read(reading: Reading, settings: FhirStoreSettings) -> _Asked:
     asked = _Asked()
     for name, text in reading.query:
         _set(asked, name, text)
+    refuse_modifiers(reading.query, reading.segments[-1])
     if reading.document is not None:
         tree = reading.document.tree
         check_depth(tree, reading.document.text, settings.maximum_depth_levels)
@@ -80,6 +82,7 @@ def _read_parameters(asked: _Asked, tree: Json) -> None:
     for part in parts:
         if not isinstance(part, dict):
             raise Refusal(400, "structure", "Parameters.parameter holds objects.", "Parameters.parameter")
+        refuse_modifiers([(str(part.get("name")), "")], "$validate")
         if part.get("name") == "resource" and isinstance(part.get("resource"), dict):
             asked.resource = part["resource"]
         for member, value in part.items():

@@ -302,9 +302,9 @@ class Writer:
                 outcome = unit.work(session)
                 if unit.access.trail is not None:
                     unit.access.trail.append(session, unit.access)
-        except apsw.Error:
-            raise
         except Exception as error:  # noqa: BLE001 - the unit's own error goes to who asked for it
+            if session.is_lost(error):
+                raise
             unit.access.forget()
             return unit, None, error
         return unit, outcome, None
@@ -363,5 +363,8 @@ def _settle(done: "Future[Any] | asyncio.Future[Any]", result: _Result) -> None:
     _, outcome, failed = result
     if failed is None:
         done.set_result(outcome)
+    elif isinstance(failed, StopIteration):
+        # No future takes one: who waits would wait for ever, and all whose answers come after it.
+        done.set_exception(RuntimeError("a unit ended an iteration that is not its own"))
     else:
         done.set_exception(failed)

@@ -165,7 +165,7 @@ async def test_quotes_and_colons_in_text_are_no_repeated_keys(http: httpx.AsyncC
         ("POST", "", {"json": {"resourceType": "Patient"}}, 400),
         ("POST", "", {"json": {"resourceType": "Bundle", "type": "collection"}}, 400),
         ("POST", "", {"json": {"resourceType": "Bundle", "type": "batch", "entry": {}}}, 400),
-        ("POST", "", {"json": {"resourceType": "Bundle", "type": "batch", "entry": [{}]}}, 400),
+        ("POST", "", {"json": {"resourceType": "Bundle", "type": "transaction", "entry": [{}]}}, 400),
         ("POST", "", {"json": {"resourceType": "Bundle", "type": "batch", "entry": [{}] * 4}}, 413),
         ("GET", "metadata", {"headers": {"host": 'x"y'}}, 400),
     ],

@@ -163,6 +163,21 @@ def json_names(name: str, element: Element) -> tuple[str, ...]:
     return tuple(name[:-3] + kind[0].upper() + kind[1:] for kind in kinds)
 
 
+@cache
+def reference_choices() -> dict[str, str]:
+    """The JSON members of choices that hold a Reference, with the common name of each.
+
+    >>> reference_choices()["valueReference"]
+    'value'
+    """
+    return {
+        f"{name[:-3]}Reference": name[:-3]
+        for type_name in _element_table().types
+        for name, element in elements_of(type_name).items()
+        if name.endswith("[x]") and "Reference" in element.types
+    }
+
+
 def codes_of(value_set: str) -> dict[str, tuple[str, ...]] | str:
     """The codes of a value set by their system, or the name of the form that a code of it has."""
     return _code_table()[value_set]

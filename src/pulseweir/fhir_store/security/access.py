@@ -144,6 +144,11 @@ class Access:
         if status >= 400 or query or len(segments) != 2:
             self.parts.append(Part(method, segments, query, str(status)))
 
+    def undo_parts(self, written: int, parts: int) -> None:
+        """Drop what an entry of a bundle that is undone noted, beyond so many writes and parts."""
+        del self.written[written:]
+        del self.parts[parts:]
+
     def forget(self) -> None:
         """Drop what was noted of work that is undone; what was refused stays."""
         self.seen.clear()

@@ -35,7 +35,7 @@ async def test_members_that_r4_does_not_have_are_refused(
     response = await http.post("", json=bundle(entry, request_members, around))
 
     assert response.status_code == 400
-    assert response.json()["issue"][0]["expression"] == ["Bundle.entry" if entry or request_members else "Bundle"]
+    assert response.json()["issue"][0]["expression"] == ["Bundle.entry[0]" if entry or request_members else "Bundle"]
     assert await total(http) == 0
 
 

@@ -268,9 +268,12 @@ async def test_a_create_without_url_goes_to_the_type_of_its_resource(http: httpx
     ],
 )
 async def test_whatever_else_has_no_url_is_refused(http: httpx.AsyncClient, unplaced: Json) -> None:
-    response = await send(http, unplaced, kind="batch")
+    together = await send(http, unplaced)
+    alone = (await send(http, unplaced, kind="batch")).json()["entry"][0]["response"]
 
-    assert (response.status_code, response.json()["issue"][0]["expression"]) == (400, ["Bundle.entry[0].request.url"])
+    place = ["Bundle.entry[0].request.url"]
+    assert (together.status_code, together.json()["issue"][0]["expression"]) == (400, place)
+    assert (alone["status"], alone["outcome"]["issue"][0]["expression"]) == ("400", place)
 
 
 async def test_a_batch_answers_each_entry_alone(http: httpx.AsyncClient) -> None:

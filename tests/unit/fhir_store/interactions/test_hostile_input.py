@@ -89,14 +89,38 @@ async def test_a_search_for_a_huge_number_finds_nothing_or_is_refused(
 @pytest.mark.parametrize(
     ("mark", "body"),
     [
-        ("UTF-8", b"\xef\xbb\xbf" + HEAD + b"}"),
+        ("UTF-8 twice", b"\xef\xbb\xbf" * 2 + HEAD + b"}"),
+        ("UTF-8 inside", HEAD + b"\xef\xbb\xbf}"),
         ("UTF-16 LE", ("\ufeff" + HEAD.decode() + "}").encode("utf-16-le")),
         ("UTF-16 BE", ("\ufeff" + HEAD.decode() + "}").encode("utf-16-be")),
         ("UTF-32", (HEAD.decode() + "}").encode("utf-32")),
     ],
 )
-async def test_a_byte_order_mark_is_refused(http: httpx.AsyncClient, mark: str, body: bytes) -> None:
+async def test_a_byte_order_mark_of_another_encoding_or_place_is_refused(
+    http: httpx.AsyncClient, mark: str, body: bytes
+) -> None:
     await refused(http, 400, "PUT", "Basic/b", content=body, headers=FHIR_JSON)
+
+
+async def test_a_byte_order_mark_before_utf_8_is_passed_over(http: httpx.AsyncClient) -> None:
+    mark, patch = b"\xef\xbb\xbf", {"content-type": "application/json-patch+json"}
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    merge = {"content-type": "application/merge-patch+json"}
+    bundle = b'{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"Basic/b"}}]}'
+    operation = b'[{"op":"replace","path":"/code/text","value":"y"}]'
+
+    put = await http.put("Basic/b", content=mark + HEAD + b"}", headers=FHIR_JSON)
+    patched = await http.patch("Basic/b", content=mark + operation, headers=patch)
+    merged = await http.patch("Basic/b", content=mark + b'{"code":{"text":"z"}}', headers=merge)
+    batch = await http.post("", content=mark + bundle, headers=FHIR_JSON)
+    valid = await http.post("Basic/$validate", content=mark + HEAD + b"}", headers=FHIR_JSON)
+    search = await http.post("Basic/_search", content=mark + b"_id=b", headers=form)
+    raw = await http.put("Binary/c", content=mark + b"x", headers={"content-type": "text/plain"})
+
+    assert [each.status_code for each in (put, patched, merged, batch, valid, search, raw)] == [201] + [200] * 5 + [201]
+    assert merged.json()["code"]["text"] == "z"
+    assert search.json()["total"] == 1
+    assert (await http.get("Binary/c", headers={"accept": "text/plain"})).content == mark + b"x"
 
 
 @pytest.mark.parametrize(
