@@ -245,7 +245,7 @@ async def scoring(house: House) -> Facts:
 
     await house.work(enrichment)
     await house.work(LakeWriterStage(house.lake, settings.lake))
-    await house.work(ScoringStage(house.lake, house.clock, settings.windows))
+    await house.work(ScoringStage(house.lake, house.clock, settings.windows, house.fhir))
     await house.work(ScoreWriterStage(house.lake, settings.lake))
     return {}
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
+from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.backends.lake import Lake
 from pulseweir.clock import Clock
 from pulseweir.errors import LakeUnavailable
@@ -37,8 +38,10 @@ class ScoringStage(Stage):
     commit_seconds = 1.0
     row_limit = 4_000
 
-    def __init__(self, lake: Lake, clock: Clock, settings: WindowSettings | None = None) -> None:
-        self._lake, self._clock = lake, clock
+    def __init__(
+        self, lake: Lake, clock: Clock, settings: WindowSettings | None = None, fhir: FhirClient | None = None
+    ) -> None:
+        self._lake, self._clock, self._fhir = lake, clock, fhir
         self._settings = settings or WindowSettings()
         self.gather_seconds = self._settings.batch_seconds
         self._state = ShardState()
@@ -101,7 +104,7 @@ class ScoringStage(Stage):
 
     async def _history(self, wanted: list[Wanted]) -> pa.Table:
         try:
-            return await read_history(self._lake, wanted)
+            return await read_history(self._lake, wanted, self._fhir)
         except LakeUnavailable as error:
             structlog.get_logger().warning("history_unread", table=error.table, patients=len(wanted))
             return PATIENT_MEASUREMENT_SCHEMA.empty_table()
