@@ -54,7 +54,7 @@ _SNOMED_PREGNANT = frozenset(
 _ICPC_PREGNANT = frozenset({"W78", "W79", "W84"})
 _ICD_SYSTEM = re.compile(r"icd-?10(?!.*pcs)", re.IGNORECASE)
 _ICD_OIDS = frozenset({"urn:oid:2.16.840.1.113883.6.3", "urn:oid:2.16.840.1.113883.6.90"})
-_ICD_PREGNANT = re.compile(r"O[0-7]\d.*|O8[0-4].*|O9[89A].*|Z33|Z331|Z3[45].*|Z321|Z3201|Z3A.*")
+_ICD_PREGNANT = re.compile(r"O[0-7]\d.*|O8[0-4].*|O9[89A].*|Z33|Z331|Z3[456].*|Z321|Z3201|Z3A.*")
 """Not O85 to O92 (after birth), not O94 to O97 (what is left of one), not Z33.2 (one that is ended)."""
 _ANSWER_PREGNANT = "LA15173-0"
 
