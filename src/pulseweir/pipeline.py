@@ -11,6 +11,7 @@
     scoring    6–8     enrichment          measurements          patient-measurements    (asks FHIR for the Patient)
                9       lake                patient-measurements  the lake
                10–11   scoring             patient-measurements  risk-scores             (reads history from the lake)
+               10      device-signals      patient-measurements  alert-events            (asks FHIR who has the device)
                11a     lake-scores         risk-scores           the lake
     output     12–14   record              risk-scores           the repository, alert-events
                13      fhir-risk           risk-scores           RiskAssessments and Flags in FHIR
@@ -47,6 +48,7 @@ GROUPS = (
     ("measurements", "enrichment"),
     ("patient-measurements", "lake"),
     ("patient-measurements", "scoring"),
+    ("patient-measurements", "device-signals"),
     ("risk-scores", "lake-scores"),
     ("risk-scores", "record"),
     ("risk-scores", "fhir-risk"),
@@ -232,21 +234,35 @@ async def fhir(house: House) -> Facts:
 
 
 async def scoring(house: House) -> Facts:
-    """Steps 6–11: measurements → patient-measurements, the lake, risk-scores."""
+    """Steps 6–11: measurements → patient-measurements, the lake, risk-scores, technical signals of devices."""
+    from pulseweir.scoring.device_kinds import read_kinds
+    from pulseweir.scoring.device_presence import DevicePresence
     from pulseweir.scoring.engines.embedded import ScoringStage
     from pulseweir.scoring.enrichment import EnrichmentStage
     from pulseweir.scoring.lake_writer import LakeWriterStage
     from pulseweir.scoring.score_writer import ScoreWriterStage
+    from pulseweir.scoring.signal_stage import SignalStage
 
     settings = house.settings
 
     enrichment = EnrichmentStage(house.fhir, settings.enrichment, house.clock)
     house.on_close(enrichment.close)
+    presence = DevicePresence(
+        house.fhir,
+        house.clock,
+        device_system=settings.identity.device_identifier_system,
+        keep_seconds=settings.signals.presence_keep_seconds,
+        without_encounter=settings.signals.alert_without_encounter,
+    )
+    house.on_close(presence.close)
+    folders = systems.catalog_folders(settings)
+    signals = SignalStage(presence, house.clock, settings.signals, settings.windows, lambda: read_kinds(folders))
 
     await house.work(enrichment)
     await house.work(LakeWriterStage(house.lake, settings.lake))
     await house.work(ScoringStage(house.lake, house.clock, settings.windows, house.fhir))
     await house.work(ScoreWriterStage(house.lake, settings.lake))
+    await house.work(signals)
     return {}
 
 

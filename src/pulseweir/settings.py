@@ -35,6 +35,7 @@ from pulseweir.ingest.settings import (
     ObservationSettings,
 )
 from pulseweir.scoring.settings import EnrichmentSettings, WindowSettings
+from pulseweir.scoring.signal_settings import SignalSettings
 from pulseweir.warm_path.alert_settings import AlertSettings
 from pulseweir.warm_path.settings import CoordinationSettings, RefreshSettings
 from pulseweir.web.settings import WebSettings
@@ -98,6 +99,7 @@ class Settings(BaseSettings):
     observations: ObservationSettings = Field(default_factory=ObservationSettings)
     enrichment: EnrichmentSettings = Field(default_factory=EnrichmentSettings)
     windows: WindowSettings = Field(default_factory=WindowSettings)
+    signals: SignalSettings = Field(default_factory=SignalSettings)
     flags: FlagSettings = Field(default_factory=FlagSettings)
     risk_assessment: RiskAssessmentSettings = Field(default_factory=RiskAssessmentSettings)
     fhir_risk: FhirRiskSettings = Field(default_factory=FhirRiskSettings)

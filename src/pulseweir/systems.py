@@ -11,6 +11,7 @@ import uvicorn
 
 from pulseweir.backends.settings import FhirServiceSettings
 from pulseweir.clock import Clock
+from pulseweir.device_catalog import catalog_directory
 from pulseweir.errors import RefuseToStart, RetryLater
 from pulseweir.http_connections import WatchedConnection
 from pulseweir.ingest.hub.settings import is_loopback
@@ -59,11 +60,15 @@ def load_mappings(settings: Settings) -> "Mappings":
     Raises:
         MappingError: Any of them is not usable.
     """
-    from pulseweir.ingest.catalog import Mappings, catalog_directory
+    from pulseweir.ingest.catalog import Mappings
 
     site = settings.mappings
-    catalogs = [catalog_directory(), *([site.catalog_dir] if site.catalog_dir else [])]
-    return Mappings.load(catalogs, site.device_mapping_file, site.fhir_mapping_file)
+    return Mappings.load(catalog_folders(settings), site.device_mapping_file, site.fhir_mapping_file)
+
+
+def catalog_folders(settings: Settings) -> list[Path]:
+    """The catalogs of device kinds: the package's, then the site's."""
+    return [catalog_directory(), *([settings.mappings.catalog_dir] if settings.mappings.catalog_dir else [])]
 
 
 def fhir_base_url(settings: Settings) -> str:

@@ -1,20 +1,19 @@
 """Step 4: which mappings a device's messages go through: its catalog kind's, else the site's."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
+from pulseweir.device_catalog import catalog_directory as catalog_directory  # noqa: PLC0414 - it is looked for here
 from pulseweir.errors import MappingError, MappingFault
 from pulseweir.ingest.device_mapping.collection import DeviceMapping
 from pulseweir.ingest.fhir_mapping.collection import FhirMapping
+from pulseweir.records.identifiers import mapping_version
 
 DEVICE_FILE = "device_mapping.json"
 FHIR_FILE = "fhir_mapping.json"
 SITE = "site"
-_VERSION_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +51,6 @@ class MappingPair:
         if device is None or fhir is None:
             raise faults[0] if len(faults) == 1 else _both(name, faults)
         return cls(name, device, fhir, mapping_version(device_text, fhir_text), (device_text, fhir_text))
-
-
-def mapping_version(device_text: str, fhir_text: str) -> str:
-    """The version of a pair: a short hash of both texts, 12 hex digits.
-
-    >>> mapping_version("{}", "{}")
-    '88d73a71539d'
-    """
-    return hashlib.sha256(f"{device_text}\0{fhir_text}".encode()).hexdigest()[:_VERSION_DIGITS]
 
 
 def _half(load: Callable[[], Any], faults: list[MappingError]) -> Any:
@@ -136,12 +126,6 @@ class Mappings:
             self.by_kind.pop(name, None)
         else:
             self.by_kind[name] = pair
-
-
-def catalog_directory() -> Path:
-    """The device catalog: inside the installed package, or of the checkout this code runs from."""
-    installed = Path(str(resources.files("pulseweir"))) / "devices"
-    return installed if installed.is_dir() else Path(__file__).parents[3] / "devices"
 
 
 def catalog_kinds(folder: Path) -> list[Path]:

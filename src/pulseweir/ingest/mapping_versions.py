@@ -17,7 +17,8 @@ from typing import Literal
 import msgspec
 
 from pulseweir.errors import MappingError, RefuseToStart
-from pulseweir.ingest.catalog import DEVICE_FILE, FHIR_FILE, MappingPair, mapping_text, mapping_version
+from pulseweir.ingest.catalog import DEVICE_FILE, FHIR_FILE, MappingPair, mapping_text
+from pulseweir.records.identifiers import mapping_version
 
 DIRECTORY = "mappings"
 _HISTORY_FILE = "history.json"

@@ -4,6 +4,7 @@ import hashlib
 import zlib
 
 SEPARATOR = b"\x1f"
+_VERSION_DIGITS = 12
 
 
 def digest(*parts: str | bytes | int) -> str:
@@ -50,3 +51,12 @@ def shard_of(key: str, shard_count: int) -> int:
     True
     """
     return zlib.crc32(key.encode()) % shard_count
+
+
+def mapping_version(device_text: str, fhir_text: str) -> str:
+    """The version of a pair: a short hash of both texts, 12 hex digits.
+
+    >>> mapping_version("{}", "{}")
+    '88d73a71539d'
+    """
+    return hashlib.sha256(f"{device_text}\0{fhir_text}".encode()).hexdigest()[:_VERSION_DIGITS]

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from pulseweir.ingest.catalog import MappingPair, Mappings, catalog_directory, mapping_version
+from pulseweir.ingest.catalog import MappingPair, Mappings, catalog_directory
 from pulseweir.ingest.mapping_versions import (
     MappingHistoryDamaged,
     MappingVersionDamaged,
@@ -17,6 +17,7 @@ from pulseweir.ingest.mapping_versions import (
     NoEarlierMapping,
 )
 from pulseweir.ingest.mapping_watch import MappingWatch
+from pulseweir.records.identifiers import mapping_version
 
 KIND = "thermometer"
 FHIR = '{"templateType": "CollectionFhir", "template": []}'

@@ -325,3 +325,17 @@ class RefreshRow:
     requested_by: str
     started_at: int
     finished_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSignalRow:
+    """What is known of a device's readings at one patient."""
+
+    device_id: str
+    patient_id: str
+    type: str
+    received_at: int
+    good_at: int | None
+    skew_seconds: float
+    signals_json: str
+    updated_at: int

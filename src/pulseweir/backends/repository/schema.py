@@ -248,3 +248,17 @@ CARE_TEAM = Table(
     _text("ward", "Ward it cares for, or ''", primary_key=True),
     _instant("updated_at", "When it was read from the FHIR service"),
 )
+
+DEVICE_SIGNAL = Table(
+    "device_signal",
+    METADATA,
+    _text("device_id", "The device that measures", primary_key=True),
+    _text("patient_id", "FHIR id of the Patient it measures", primary_key=True),
+    _text("type", "Type name of its newest reading"),
+    _instant("received_at", "When that reading came"),
+    _optional_instant("good_at", "When its newest good value was true; null when there is none"),
+    Column("skew_seconds", Float, nullable=False, comment="How far its clock is ahead of the hub's; median, seconds"),
+    _text("signals_json", "What is wrong with it: silent, frozen, impossible, clock-ahead"),
+    _instant("updated_at", "When this was said"),
+)
+Index("device_signal_by_patient", DEVICE_SIGNAL.c.patient_id)
