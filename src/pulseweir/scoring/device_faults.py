@@ -16,6 +16,7 @@ _GAPS_TO_LEARN = 5
 _SLOW_VITALS = frozenset({"temperature", "fio2", "oxygen_flow"})
 _CONSTANT_SATURATION = ("spo2", 100.0)
 _FROZEN_VITALS = 2
+_FROZEN_SPANS = 6
 _SPOT_CHECK_SECONDS = 4 * 3_600
 
 
@@ -52,7 +53,7 @@ def rhythm(record: DeviceRecord, kind: DeviceKind) -> Rhythm:
         if len(gaps) < _READINGS_TO_KNOW or gaps[len(gaps) * 9 // 10] > _REGULAR_SECONDS:
             return Rhythm(None)
         return Rhythm(float(max(gaps[len(gaps) * 3 // 4], SLOT)))
-    learned = gaps[len(gaps) * 3 // 4] if len(gaps) >= _GAPS_TO_LEARN else 0
+    learned = gaps[len(gaps) // 2] if len(gaps) >= _GAPS_TO_LEARN else 0
     return Rhythm(max(kind.interval_seconds, float(learned)))
 
 
@@ -74,10 +75,14 @@ def silence(
     return Fault(record.talked_at)
 
 
-def speaks_since(record: DeviceRecord, silent_since: int) -> int | None:
-    """When a device that was silent first spoke again; None while it is silent."""
-    later = [slot * SLOT for slot in record.slots if slot * SLOT > silent_since]
-    return min(later) if later else None
+def spoken_seconds(record: DeviceRecord, kept: Rhythm, settings: SignalSettings) -> float:
+    """For how long a device has spoken without a silence that is a fault; without end where none is."""
+    after = kept.silent_after(settings)
+    if after is None:
+        return float("inf")
+    turns = [slot * SLOT for slot in record.slots]
+    starts = [later for earlier, later in zip(turns, turns[1:], strict=False) if later - earlier >= after]
+    return float(record.talked_at - max(starts, default=min(turns, default=record.talked_at)))
 
 
 def clock_ahead(record: DeviceRecord, now: int, settings: SignalSettings) -> Fault | None:
@@ -141,15 +146,16 @@ def _impossible_since(vital: VitalRecord, recovery: float, after: float, not_bef
 def frozen(record: DeviceRecord, kept: Rhythm, settings: SignalSettings) -> Fault | None:
     """Frozen: two vitals or more stand still, and nothing else of the device moves meanwhile.
 
+    What is charted by the hour repeats honestly: only devices that speak every five minutes or oftener can be frozen.
     Temperature, inhaled oxygen and a saturation of 100 % stand still honestly: they prove nothing, unless they move.
     """
-    if kept.interval_seconds is None:
+    if kept.interval_seconds is None or kept.interval_seconds > SPAN:
         return None
     after = max(settings.frozen_after_seconds, 10 * kept.interval_seconds)
     still = {}
     for name, vital in record.vitals.items():
-        run = _standing(vital)
-        if run is None or record.talked_at - run.last > SPAN + 2 * kept.interval_seconds:
+        run, spans = _standing(vital)
+        if run is None or spans < _FROZEN_SPANS or record.talked_at - run.last > SPAN + 2 * kept.interval_seconds:
             continue
         is_proof = name not in _SLOW_VITALS and (name, run.low) != _CONSTANT_SATURATION
         if is_proof and run.last - run.first >= after:
@@ -162,15 +168,17 @@ def frozen(record: DeviceRecord, kept: Rhythm, settings: SignalSettings) -> Faul
     return Fault(since, tuple(sorted(still)))
 
 
-def _standing(vital: VitalRecord) -> Span | None:
-    """The newest run of one value; None without values."""
+def _standing(vital: VitalRecord) -> tuple[Span | None, int]:
+    """The newest run of one value, and in how many spans it was heard; None without values."""
     run: Span | None = None
+    spans = 0
     for number in sorted(vital.spans, reverse=True):
         span = vital.spans[number]
         if span.low != span.high or (run is not None and span.low != run.low):
             break
         run = Span(span.low, span.high, span.first, run.last if run else span.last)
-    return run
+        spans += 1
+    return run, spans
 
 
 def _moves(vital: VitalRecord, since: int) -> bool:

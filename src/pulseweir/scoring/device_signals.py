@@ -27,7 +27,7 @@ from pulseweir.records.signal_facts import (
     SignalFact,
 )
 from pulseweir.scoring import device_faults
-from pulseweir.scoring.device_faults import Fault
+from pulseweir.scoring.device_faults import Fault, Rhythm
 from pulseweir.scoring.device_kinds import DeviceKind
 from pulseweir.scoring.device_record import (
     MINUTE,
@@ -276,7 +276,7 @@ def judge(
     found = faults(record, world, now, settings)
     for signal in SIGNALS:
         fault, opened = found[signal], record.signals.get(signal)
-        transition = _next(signal, record, fault, opened, world.present, now, settings)
+        transition = _next(signal, record, fault, opened, world, now, settings)
         if transition is not None:
             record.signals[signal] = _after(transition, fault, opened or Opened(), now)
             changed.append((transition, _fact(key, signal, record, now)))
@@ -315,26 +315,33 @@ def _next(  # noqa: PLR0913 - one decision, all it depends on
     record: DeviceRecord,
     fault: Fault | None,
     opened: Opened | None,
-    present: bool | None,
+    world: World,
     now: int,
     settings: SignalSettings,
 ) -> str | None:
+    present = world.present
     if opened is None or not opened.active:
         may_open = present is True or (present is None and signal != SILENT)
         return SIGNAL_OPENED if fault is not None and may_open else None
     if present is False or not settings.is_on(signal):
         return SIGNAL_CLOSED
     if fault is None:
-        return SIGNAL_CLOSED if _is_well(signal, record, opened, now, settings) else None
+        return (
+            SIGNAL_CLOSED
+            if _is_well(signal, record, opened, device_faults.rhythm(record, world.kind), now, settings)
+            else None
+        )
     return SIGNAL_UPDATED if list(fault.vitals) != opened.vitals else None
 
 
-def _is_well(signal: str, record: DeviceRecord, opened: Opened, now: int, settings: SignalSettings) -> bool:
+def _is_well(
+    signal: str, record: DeviceRecord, opened: Opened, kept: Rhythm, now: int, settings: SignalSettings
+) -> bool:
     """Whether a device without the fault has been so for long enough; where only the fault's age says so, it has."""
     recovery = _recovery(opened, settings)
     if signal == SILENT:
-        spoke = device_faults.speaks_since(record, opened.since)
-        return spoke is not None and now - spoke >= recovery
+        has_spoken = record.talked_at > opened.since
+        return has_spoken and device_faults.spoken_seconds(record, kept, settings) >= recovery
     if signal == CLOCK_AHEAD:
         right = device_faults.clock_right_since(record, settings)
         return right is None or now - right >= recovery

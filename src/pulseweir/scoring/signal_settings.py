@@ -16,12 +16,15 @@ class SignalSettings(BaseModel):
     silent_after_intervals: float = Field(5, ge=1, description="Missed intervals until a device counts as silent.")
     frozen: bool = Field(True, description="Whether a device whose values all stand still raises a technical alert.")
     frozen_after_seconds: float = Field(
-        1_800, ge=900, description="How long at least two vitals, and all that change at all, must stand still."
+        1_800,
+        ge=900,
+        le=3_600,
+        description="How long at least two vitals, and all that change at all, must stand still.",
     )
     impossible: bool = Field(True, description="Whether impossible values that go on raise a technical alert.")
-    impossible_after_seconds: float = Field(300, gt=0, description="How long a vital must be impossible.")
+    impossible_after_seconds: float = Field(300, gt=0, le=600, description="How long a vital must be impossible.")
     clock_ahead: bool = Field(True, description="Whether a device whose clock is ahead raises a technical alert.")
-    clock_ahead_after_seconds: float = Field(300, gt=0, description="How long its clock must be ahead.")
+    clock_ahead_after_seconds: float = Field(300, gt=0, le=600, description="How long its clock must be ahead.")
     clock_ahead_tolerance_seconds: float = Field(
         300, gt=0, description="How far a clock may be ahead; what is further ahead is not scored before its time."
     )

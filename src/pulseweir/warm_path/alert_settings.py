@@ -85,6 +85,12 @@ class AlertSettings(BaseModel):
         {"high": 240, "medium": 7_200, "low": 28_800},
         description="Time for which one alert's messages may be held back in all.",
     )
+    monitoring_lost_after_seconds: float = Field(
+        600,
+        gt=0,
+        description="A patient at risk of whom nothing usable was heard for so long while a device is at fault: its "
+        "technical alert becomes medium and is paged.",
+    )
     acknowledge_reasons: tuple[str, ...] = Field(
         ACKNOWLEDGE_REASONS, min_length=1, description="Reasons offered with one tap."
     )

@@ -8,7 +8,7 @@ from typing import Any
 from pulseweir.backends.channels.base import Notification
 from pulseweir.backends.repository.rows import AuditRow
 from pulseweir.clock import to_text
-from pulseweir.records.codes import PULSEWEIR
+from pulseweir.records.codes import DEVICE_IDENTIFIER_SYSTEM, PULSEWEIR
 from pulseweir.records.identifiers import digest
 from pulseweir.warm_path.alerts import Alert
 
@@ -27,6 +27,7 @@ _TASK_PRIORITY = {"high": "stat", "medium": "urgent", "low": "routine"}
 _TASK_CODE = f"{PULSEWEIR}/CodeSystem/task-code"
 _USER_SYSTEM = f"{PULSEWEIR}/NamingSystem/user"
 _RESTFUL = {"system": "http://terminology.hl7.org/CodeSystem/audit-event-type", "code": "rest"}
+_WORK = {"clinical": "Review the patient's risk", "technical": "Check the device"}
 _ACTIONS = {"read": "R", "note": "C"}
 _OBJECT_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
 _ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
@@ -47,9 +48,9 @@ def task(alert: Alert) -> Resource:
         "businessStatus": {"text": _business_status(alert)},
         "intent": "order",
         "priority": _TASK_PRIORITY[alert.priority],
-        "code": {"coding": [{"system": _TASK_CODE, "code": "review-risk"}], "text": "Review the patient's risk"},
+        "code": {"coding": [{"system": _TASK_CODE, "code": "review-risk"}], "text": _WORK[alert.kind]},
         "description": alert.action,
-        "focus": {"reference": f"Flag/{alert.flag_id}"},
+        "focus": _about(alert),
         "for": {"reference": f"Patient/{alert.patient_id}"},
         "authoredOn": to_text(alert.raised_at),
         "lastModified": to_text(max(alert.updated_at, alert.raised_at)),
@@ -65,6 +66,13 @@ def task(alert: Alert) -> Resource:
     return resource
 
 
+def _about(alert: Alert) -> Resource:
+    """What an alert is about: a Flag, or a device, which FHIR knows by its identifier."""
+    if alert.device_id is None:
+        return {"reference": f"Flag/{alert.flag_id}"}
+    return {"type": "Device", "identifier": {"system": DEVICE_IDENTIFIER_SYSTEM, "value": alert.device_id}}
+
+
 def communication(notification: Notification, alert: Alert, channel: str, sent_at: int) -> Resource:
     """A message that a channel has taken; says no more of the patient than the message did."""
     resource: Resource = {
@@ -77,7 +85,7 @@ def communication(notification: Notification, alert: Alert, channel: str, sent_a
         "medium": [{"text": channel}],
         "subject": {"reference": f"Patient/{alert.patient_id}"},
         "about": [
-            {"reference": f"Flag/{alert.flag_id}"},
+            _about(alert),
             {"reference": f"Task/{task_id(alert.alert_id)}"},
         ],
         "sent": to_text(sent_at),

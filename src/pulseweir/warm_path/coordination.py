@@ -1,4 +1,4 @@
-"""Step 18: Flag facts come in, alerts are raised, updated and cleared, escalations fall due."""
+"""Step 18: facts about Flags and devices come in, alerts are raised, updated and cleared, escalations fall due."""
 
 from collections.abc import Mapping
 
@@ -13,6 +13,7 @@ from pulseweir.telemetry import ALERT_UNACKNOWLEDGED
 from pulseweir.warm_path.alert_settings import RANK, AlertSettings
 from pulseweir.warm_path.alert_store import change, store, to_alert
 from pulseweir.warm_path.alerts import advance, take_fact
+from pulseweir.warm_path.device_desk import DeviceDesk
 from pulseweir.warm_path.settings import NoticeSettings
 from pulseweir.worker import Handled, Stage
 
@@ -33,20 +34,23 @@ class CoordinationStage(Stage):
         self._bus = bus
         self._settings = settings
         self._notices = notices
+        self._devices = DeviceDesk(repository, settings, notices)
 
     async def handle(self, tables: Mapping[int, pa.Table]) -> Handled:
         """Take the facts of several shards, in one transaction."""
         facts = [fact for table in tables.values() for fact in flag_facts(table)]
         if facts:
             await self._repository.write(self._take, facts)
+        taken = len(facts) + await self._devices.take(list(tables.values()))
         handled = Handled()
-        handled.outcome.count("taken", len(facts))
-        handled.outcome.count("own", sum(table.num_rows for table in tables.values()) - len(facts))
+        handled.outcome.count("taken", taken)
+        handled.outcome.count("own", sum(table.num_rows for table in tables.values()) - taken)
         return handled
 
     async def tick(self) -> Handled | None:
         """Climb what is due, publish what happened, tell how many alerts wait."""
         await self.run_due(self._repository.clock.now_microseconds())
+        await self._devices.watch()
         await self._publish()
         waiting = await self._repository.read(alerts.count_unacknowledged)
         for priority in RANK:

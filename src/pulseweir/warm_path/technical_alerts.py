@@ -14,7 +14,8 @@ from pulseweir.warm_path.alerts import Alert, Step, advance, clear
 
 TECHNICAL = "technical"
 LOST_PRIORITY = "medium"
-_OWN_LIST = "low"
+OWN_LIST = "low"
+"""Priority of an alert that pages nobody."""
 _SECOND = 1_000_000
 
 ACTIONS = {
@@ -56,14 +57,12 @@ def take_signal(fact: SignalFact, current: Alert | None, now: int) -> Step | Non
     return _raise(fact, now)
 
 
-def monitoring_lost(
-    alert: Alert, watch: Watch, now: int, settings: AlertSettings, *, lost_after_seconds: float
-) -> Step | None:
+def monitoring_lost(alert: Alert, watch: Watch, now: int, settings: AlertSettings) -> Step | None:
     """Page the nurse, where nothing usable has been heard of a patient at risk for so long; None for nothing."""
-    if not alert.is_open or alert.ended_at is not None or alert.priority != _OWN_LIST or not watch.at_risk:
+    if not alert.is_open or alert.ended_at is not None or alert.priority != OWN_LIST or not watch.at_risk:
         return None
     last = watch.sign_of_life_at if watch.sign_of_life_at is not None else alert.raised_at
-    if now - last < lost_after_seconds * _SECOND:
+    if now - last < settings.monitoring_lost_after_seconds * _SECOND:
         return None
     minutes = int((now - last) // (60 * _SECOND))
     risen = replace(
@@ -135,7 +134,7 @@ def _raise(fact: SignalFact, now: int) -> Step:
         flag_id=fact.episode,
         flag_change=fact.change,
         state="raised",
-        priority=_OWN_LIST,
+        priority=OWN_LIST,
         band="",
         score=None,
         reason=describe(fact),
@@ -156,7 +155,7 @@ def _raise(fact: SignalFact, now: int) -> Step:
 
 
 def _update(alert: Alert, fact: SignalFact, now: int) -> Step:
-    reason = describe(fact) if alert.priority == _OWN_LIST else alert.reason
+    reason = describe(fact) if alert.priority == OWN_LIST else alert.reason
     return Step(
         replace(
             alert,
@@ -172,7 +171,7 @@ def _update(alert: Alert, fact: SignalFact, now: int) -> Step:
 
 
 def _end(alert: Alert, fact: SignalFact, now: int) -> Step:
-    missed = alert.priority != _OWN_LIST and alert.acknowledged_at is None
+    missed = alert.priority != OWN_LIST and alert.acknowledged_at is None
     step = Step(
         replace(
             alert,

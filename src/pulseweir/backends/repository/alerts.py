@@ -12,7 +12,8 @@ from pulseweir.backends.repository.schema import ALERT, ALERT_TRANSITION
 from pulseweir.backends.repository.store import Transaction
 
 Tab = Literal["unit", "mine", "unassigned", "escalated", "done", "missed", "devices"]
-"""The lists of the worklist page; "devices" holds the open technical alerts, the others clinical ones only."""
+"""The lists of the worklist page; "devices" holds the open technical alerts; the others clinical ones, and technical ones
+that page nurses."""
 
 CLINICAL, TECHNICAL = "clinical", "technical"
 """Kinds of alerts: about a patient, about a device."""
@@ -55,6 +56,16 @@ def open_alerts(
     if patient_id is not None:
         conditions.append(ALERT.c.patient_id == patient_id)
     query = select(*changes.columns(AlertRow, ALERT)).where(*conditions).order_by(_RANK, ALERT.c.raised_at)
+    return changes.typed(AlertRow, transaction.execute(query))
+
+
+def open_technical(transaction: Transaction, priority: str) -> list[AlertRow]:
+    """Open alerts about devices of one priority, oldest first."""
+    query = (
+        select(*changes.columns(AlertRow, ALERT))
+        .where(ALERT.c.closed_at.is_(None), ALERT.c.kind == TECHNICAL, ALERT.c.priority == priority)
+        .order_by(ALERT.c.raised_at)
+    )
     return changes.typed(AlertRow, transaction.execute(query))
 
 
@@ -161,7 +172,8 @@ def count(transaction: Transaction) -> int:
     return transaction.execute(select(func.count()).select_from(ALERT)).scalar_one()
 
 
-_IS_CLINICAL = ALERT.c.kind == CLINICAL
+# A technical alert above low pages nurses: they find it where they look.
+_IS_CLINICAL = or_(ALERT.c.kind == CLINICAL, ALERT.c.priority != "low")
 _OPEN_CLINICAL = ALERT.c.closed_at.is_(None) & _IS_CLINICAL
 
 _TAB_CONDITIONS: dict[str, ColumnElement[bool]] = {

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from pulseweir.errors import DataDirectoryNewer
 
-NEWEST = "0003"
+NEWEST = "0004"
 """Revision of the newest migration in `migrations/versions`."""
 
 _LOCK_KEY = 4_207_001
