@@ -92,9 +92,7 @@ SCORE_DURATION = Histogram(
     "pulseweir_score_duration_seconds", "Step 10: one call of a model", buckets=_LATENCY_BUCKETS_SECONDS
 )
 DEVICE_SIGNALS = Counter(
-    "pulseweir_device_signals_total",
-    "Step 10: technical signals of devices, by what happened",
-    ["signal", "transition"],
+    "pulseweir_device_signals_total", "Step 10: technical signals of devices, by what happened", ["type", "action"]
 )
 RISK_FLAGS_OPEN = Gauge("pulseweir_risk_flags_open", "Step 13: Flags open now", ["severity"])
 ALERT_ACKNOWLEDGE = Histogram(

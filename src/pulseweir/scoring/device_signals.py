@@ -26,6 +26,7 @@ from pulseweir.records.signal_facts import (
     DeviceHeard,
     SignalFact,
 )
+from pulseweir.records.topics import PATIENT_CONTEXT_TYPE
 from pulseweir.scoring import device_faults
 from pulseweir.scoring.device_faults import Fault, Rhythm
 from pulseweir.scoring.device_kinds import DeviceKind
@@ -53,7 +54,6 @@ Key = tuple[str, str]
 Integers = npt.NDArray[np.int64]
 
 _SECOND = 1_000_000
-_CONTEXT_TYPE = "patient-context"
 _FORGET_SECONDS = 86_400
 _RETURN_SECONDS = 7_200
 _LONGEST_RECOVERY = 4
@@ -87,7 +87,7 @@ def take(records: dict[Key, DeviceRecord], rows: pa.Table, *, backfill_after_sec
         rows: Columns of ``PATIENT_MEASUREMENT_SCHEMA``; rows that only renew a patient's context are passed over.
         backfill_after_seconds: What was older on arrival says when the device was heard, and nothing of its present.
     """
-    rows = rows.filter(pc.not_equal(rows["type"].cast(pa.utf8()), _CONTEXT_TYPE))
+    rows = rows.filter(pc.not_equal(rows["type"].cast(pa.utf8()), PATIENT_CONTEXT_TYPE))
     if not rows.num_rows:
         return set()
     batch = _Batch.of(rows.unify_dictionaries().combine_chunks(), backfill_after_seconds)

@@ -12,8 +12,8 @@ from pulseweir.backends.repository.schema import ALERT, ALERT_TRANSITION
 from pulseweir.backends.repository.store import Transaction
 
 Tab = Literal["unit", "mine", "unassigned", "escalated", "done", "missed", "devices"]
-"""The lists of the worklist page; "devices" holds the open technical alerts; the others clinical ones, and technical ones
-that page nurses."""
+"""The lists of the worklist page; "devices" holds the open technical alerts; the others clinical ones, and
+technical ones that page nurses."""
 
 CLINICAL, TECHNICAL = "clinical", "technical"
 """Kinds of alerts: about a patient, about a device."""
