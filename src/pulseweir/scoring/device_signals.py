@@ -46,7 +46,7 @@ from pulseweir.scoring.device_record import (
     note_slots,
     note_span,
 )
-from pulseweir.scoring.intake import coded
+from pulseweir.scoring.judgement import coded
 from pulseweir.scoring.signal_settings import SignalSettings
 
 Key = tuple[str, str]
