@@ -279,7 +279,7 @@ def _components(window: ScoredWindow, with_snomed: bool) -> list[Resource]:
         made.append(component | ({"interpretation": marks} if marks else {}))
     for name in dict.fromkeys([*window.missing, *window.stale]):
         if name not in scored:
-            absent = _absent("unknown", "too old to be scored" if name in window.stale else "not measured")
+            absent = _absent("unknown", "too old to be scored" if name in window.stale else "no usable value")
             code = _part_code(window.model, name, window.spo2_scale, with_snomed)
             made.append({"code": code, "dataAbsentReason": absent})
     return made

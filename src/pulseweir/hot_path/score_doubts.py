@@ -148,7 +148,8 @@ def _doubts(window: ScoredWindow, entries: Sequence[Input]) -> list[str]:
         own = [by_vital[vital] for vital in vitals_of(name) if vital in by_vital]
         reasons = dict.fromkeys(_NEWEST_IS.get(one.newest.quality, "") for one in own if one.newest is not None)
         told = ", ".join(filter(None, reasons)) or "newest reading not usable"
-        found.append(f"{parameter_title(name)} ({told}; last good value used)")
+        used = "not scored" if name in window.missing else "last good value used"
+        found.append(f"{parameter_title(name)} ({told}; {used})")
     return [f"Doubtful: {', '.join(found)}."] if found else []
 
 

@@ -112,12 +112,19 @@ def test_a_doubtful_parameter_is_told_with_its_reason_and_marked(quality: str, t
     assert told in observation["note"][0]["text"]
 
 
+def test_a_doubtful_parameter_without_a_value_is_told_as_not_scored() -> None:
+    told = {"vital": "consciousness", "text": "A", "usable": False, "newest": {"quality": "not-understood"}}
+    window = replace(PARTIAL, doubtful=["consciousness"], missing=["consciousness"], inputs_json=entries(told))
+
+    assert "Doubtful: consciousness (newest entry not understood; not scored)." in sentences(window)
+
+
 def test_a_missing_part_is_a_component_without_a_value() -> None:
     window = replace(PARTIAL, missing=["temperature", "consciousness"], stale=["temperature"])
     observation, _ = checked(window)
 
     absent = {part["code"]["text"]: part["dataAbsentReason"]["text"] for part in observation["component"][4:]}
-    assert absent == {"temperature points": "too old to be scored", "consciousness points": "not measured"}
+    assert absent == {"temperature points": "too old to be scored", "consciousness points": "no usable value"}
 
 
 def test_a_complete_score_has_no_note_and_no_mark() -> None:
