@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from pulseweir import systems
 from pulseweir.clock import Clock
 from pulseweir.settings import Settings
+from pulseweir.site_time import SiteTime
 from pulseweir.worker import Stage, Worker
 
 if TYPE_CHECKING:
@@ -284,7 +285,7 @@ async def output(house: House) -> Facts:
     )
     await house.work(CoordinationStage(repository, house.bus, settings.alerts, settings.coordination.notices))
     house.loop(sender.run())
-    house.loop(ReportRefresh(repository, settings.refresh).run())
+    house.loop(ReportRefresh(repository, settings.refresh, SiteTime(settings.site.time_zone)).run())
     return {}
 
 
@@ -296,8 +297,9 @@ async def web(house: House) -> Facts:
 
     settings = house.settings
     desk = CareTeamDesk(house.repository, settings.alerts, settings.coordination.notices)
-    refresh = ReportRefresh(house.repository, settings.refresh)
-    pages = create_app(house.repository, house.fhir, house.clock, settings.web, desk=desk, refresh=refresh)
+    site = SiteTime(settings.site.time_zone)
+    refresh = ReportRefresh(house.repository, settings.refresh, site)
+    pages = create_app(house.repository, house.fhir, house.clock, settings.web, desk=desk, refresh=refresh, site=site)
     return {"port": await house.serve(systems.pages_config(pages, settings.web))}
 
 

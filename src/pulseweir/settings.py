@@ -36,6 +36,7 @@ from pulseweir.ingest.settings import (
 )
 from pulseweir.scoring.settings import EnrichmentSettings, WindowSettings
 from pulseweir.scoring.signal_settings import SignalSettings
+from pulseweir.site_time import SiteSettings
 from pulseweir.warm_path.alert_settings import AlertSettings
 from pulseweir.warm_path.settings import CoordinationSettings, RefreshSettings
 from pulseweir.web.settings import WebSettings
@@ -108,6 +109,7 @@ class Settings(BaseSettings):
     coordination: CoordinationSettings = Field(default_factory=CoordinationSettings)
     refresh: RefreshSettings = Field(default_factory=RefreshSettings)
     web: WebSettings = Field(default_factory=WebSettings)
+    site: SiteSettings = Field(default_factory=SiteSettings)
     repository: RepositorySettings = Field(default_factory=RepositorySettings)
 
     @classmethod

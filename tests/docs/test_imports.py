@@ -13,8 +13,8 @@ _IMPORTED_AS = {
     "pydantic-settings": "pydantic_settings",
     "pyjwt": "jwt",
 }
-_BENEATH_OTHERS = {"httptools", "python-multipart"}
-"""Installed for uvicorn and starlette, which import them."""
+_BENEATH_OTHERS = {"httptools", "python-multipart", "tzdata"}
+"""Installed for uvicorn, starlette and zoneinfo, which import them."""
 
 
 def test_each_heavy_library_of_the_house_has_a_contract_about_its_door() -> None:

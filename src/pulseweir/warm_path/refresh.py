@@ -6,6 +6,7 @@ from contextlib import suppress
 from pulseweir.backends.repository import Repository, reports
 from pulseweir.backends.repository.rows import RefreshRow
 from pulseweir.errors import RetryLater
+from pulseweir.site_time import SiteTime
 from pulseweir.warm_path.settings import RefreshSettings
 
 _LOOK_SECONDS = 0.5
@@ -15,9 +16,10 @@ _SECOND = 1_000_000
 class ReportRefresh:
     """Makes the report tables anew. Each refresh is one transaction: a reader sees the old reports or the new."""
 
-    def __init__(self, repository: Repository, settings: RefreshSettings) -> None:
+    def __init__(self, repository: Repository, settings: RefreshSettings, site: SiteTime | None = None) -> None:
         self._repository = repository
         self._settings = settings
+        self._site = site or SiteTime()
 
     async def refresh(self, cause: str = "manual", requested_by: str = "") -> RefreshRow:
         """Refresh now."""
@@ -27,6 +29,7 @@ class ReportRefresh:
             cause=cause,
             requested_by=requested_by,
             days=self._settings.burden_days,
+            site=self._site,
         )
 
     async def refresh_if_due(self) -> RefreshRow | None:

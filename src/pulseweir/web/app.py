@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 from pulseweir.backends.repository import Repository
 from pulseweir.clock import Clock
 from pulseweir.errors import RetryLater
+from pulseweir.site_time import SiteTime
 from pulseweir.warm_path.alert_settings import AlertSettings
 from pulseweir.warm_path.care_team import CareTeamDesk
 from pulseweir.warm_path.refresh import ReportRefresh
@@ -45,6 +46,7 @@ def create_app(
     *,
     desk: CareTeamDesk | None = None,
     refresh: ReportRefresh | None = None,
+    site: SiteTime | None = None,
 ) -> Starlette:
     """The screens over a repository and a FHIR service; serve them without access log lines: paths hold patient ids.
 
@@ -55,18 +57,21 @@ def create_app(
         settings: How the pages behave.
         desk: What carries out commands on alerts; by default one with default settings.
         refresh: What makes the reports; by default one with default settings.
+        site: What time people read; UTC by default.
     """
+    site = site or SiteTime()
     screens = Screens(
         repository=repository,
         fhir=fhir,
         clock=clock,
         settings=settings,
         names=Names(fhir, settings),
-        board=Board(repository, clock, settings),
-        pages=Pages(clock),
+        board=Board(repository, clock, settings, site),
+        pages=Pages(clock, site),
+        site=site,
         sign_in=SignIn(repository, settings),
         desk=desk or CareTeamDesk(repository, AlertSettings(), NoticeSettings()),
-        refresh=refresh or ReportRefresh(repository, RefreshSettings()),
+        refresh=refresh or ReportRefresh(repository, RefreshSettings(), site),
     )
     app = Starlette(
         routes=_routes(),

@@ -14,6 +14,7 @@ from pulseweir.backends.repository.rows import AlertRow, LiveRow, ScorePoint
 from pulseweir.clock import Clock
 from pulseweir.errors import RetryLater
 from pulseweir.hot_path.live import LiveFeed, LiveUpdate
+from pulseweir.site_time import SiteTime
 from pulseweir.web.rights import Viewer
 from pulseweir.web.settings import WebSettings
 from pulseweir.web.tiles import Tile, state_of, tile_of
@@ -50,16 +51,19 @@ class Board:
         rows: Live row by patient.
     """
 
-    def __init__(self, repository: Repository, clock: Clock, settings: WebSettings) -> None:
+    def __init__(
+        self, repository: Repository, clock: Clock, settings: WebSettings, site: SiteTime | None = None
+    ) -> None:
         self.sequence = 0
         self.rows: dict[str, LiveRow] = {}
         self._repository = repository
         self._clock = clock
         self._settings = settings
+        self._site = site or SiteTime()
         self._alerts: dict[str, dict[str, AlertRow]] = defaultdict(dict)
         self._points: dict[str, dict[int, ScorePoint]] = defaultdict(dict)
         self._states: dict[str, str] = {}
-        self._tiles: dict[str, tuple[tuple[int, int, int], Tile]] = {}
+        self._tiles: dict[str, tuple[tuple[int, ...], Tile]] = {}
         self._subscriptions: set[Subscription] = set()
         self._fresh_at = time.monotonic()
         self._points_whole_at = float("-inf")
@@ -108,25 +112,34 @@ class Board:
         """The tile of one patient as of now; several screens that ask within a second share one."""
         now = self._clock.now_microseconds()
         alert = self.alert_of(row.patient_id)
-        drawn_for = (row.sequence, 0 if alert is None else alert.sequence, int(time.monotonic()))
+        technical = self.technical_of(row.patient_id)
+        sequences = (one.sequence for one in technical)
+        drawn_for = (row.sequence, 0 if alert is None else alert.sequence, int(time.monotonic()), *sequences)
         kept = self._tiles.get(row.patient_id)
         if kept is None or kept[0] != drawn_for:
             points = [point for _, point in sorted(self._points.get(row.patient_id, {}).items())]
-            kept = (drawn_for, tile_of(row, alert, points, now, self._settings))
+            tile = tile_of(row, alert, points, now, self._settings, technical=technical, site=self._site)
+            kept = (drawn_for, tile)
             self._tiles[row.patient_id] = kept
         return kept[1]
 
     def alert_of(self, patient_id: str) -> AlertRow | None:
-        """The open alert of a patient that is most urgent: unacknowledged first, then by priority and age."""
+        """The open clinical alert of a patient that is most urgent: unacknowledged first, then by priority and age."""
         return min(
-            self._alerts.get(patient_id, {}).values(),
+            (row for row in self._alerts.get(patient_id, {}).values() if row.kind != "technical"),
             key=lambda row: (row.acknowledged_at is not None, _PRIORITIES.index(row.priority), row.raised_at),
             default=None,
         )
 
+    def technical_of(self, patient_id: str) -> list[AlertRow]:
+        """The open alerts about a patient's devices, oldest first."""
+        open_ones = self._alerts.get(patient_id, {}).values()
+        return sorted((row for row in open_ones if row.kind == "technical"), key=lambda row: row.raised_at)
+
     def open_alerts(self, rows: Iterable[LiveRow]) -> list[AlertRow]:
-        """Every open alert of these patients."""
-        return [alert for row in rows for alert in self._alerts.get(row.patient_id, {}).values()]
+        """Every open clinical alert of these patients."""
+        of_patients = (alert for row in rows for alert in self._alerts.get(row.patient_id, {}).values())
+        return [alert for alert in of_patients if alert.kind != "technical"]
 
     @contextmanager
     def subscribed(self) -> Iterator[Subscription]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from pulseweir.backends.repository.rows import AlertRow, FlagRow, ScoreRow
 from pulseweir.scoring.models import news2
+from pulseweir.site_time import SiteTime
+from pulseweir.site_time import span as span_words
 from pulseweir.web.readings import UNITS
 from pulseweir.web.vitals_history import History, Sample
 
@@ -15,6 +17,10 @@ _POINT_COLOURS = {1: "#ffd84d", 2: "#ff9a3d", 3: "#f2555a"}
 BAND_COLOURS = {"low": "#aab4bd", "low-medium": "#ffd84d", "medium": "#ff9a3d", "high": "#f2555a"}
 _FLAG_COLOUR = "#7fb2ff"
 _GAP = 1_800_000_000
+_MINUTE = 60_000_000
+_HOUR_MINUTES, _DAY_MINUTES = 60, 1_440
+_STEPS = (1, 5, 10, 30, 60, 120, 180, 360, 720, 1_440)
+_MOST_TICKS = 9
 _SCORE_HEIGHT, _VITAL_HEIGHT = 240, 144
 _HIGHEST_SCORE = 20
 _FAR = 1e6
@@ -43,7 +49,13 @@ class _TimeAxis:
 
     span: Any
     ticker: Any
-    formatter: Any
+    labels: dict[float | str, Any]
+    site: SiteTime
+    now: int
+
+    def words(self, instant: int) -> str:
+        """An instant as people of the site read it, with the zone."""
+        return f"{self.site.local(instant):%d %b %H:%M:%S} {self.site.zone_name(instant)}"
 
 
 def chart_json(
@@ -53,9 +65,10 @@ def chart_json(
     history: History,
     *,
     span: tuple[int, int],
-    spo2_scale: int,
+    spo2_scale: int | None,
+    site: SiteTime | None = None,
 ) -> dict[str, Any]:
-    """One document: the score on top, the vitals below, all on one time axis.
+    """One document: the score on top, the vitals below, all on one time axis in the time of the site.
 
     Args:
         rows: Final windows, oldest first.
@@ -63,20 +76,25 @@ def chart_json(
         alerts: Alerts of the span; an acknowledged one is a marker.
         history: Vitals.
         span: Start and end of the axis, microseconds.
-        spo2_scale: Which bands lie behind the saturation.
+        spo2_scale: Which bands lie behind the saturation; those of scale 1 while it is not known.
+        site: What time people read.
     """
     from bokeh.embed import json_item
     from bokeh.layouts import column
-    from bokeh.models import DatetimeTicker, Range1d
+    from bokeh.models import FixedTicker, Range1d
 
-    axis = _TimeAxis(Range1d(span[0] / 1_000, span[1] / 1_000, bounds="auto"), DatetimeTicker(), _formatter())
+    site = site or SiteTime()
+    labels: dict[float | str, Any] = {at / 1_000: text for at, text in ticks_of(span, site)}
+    ticker = FixedTicker(ticks=sorted(labels), minor_ticks=[])
+    axis = _TimeAxis(Range1d(span[0] / 1_000, span[1] / 1_000, bounds="auto"), ticker, labels, site, span[1])
     figures = [_score_figure(rows, flags, alerts, axis, span)]
     for title, vitals, unit, low, high in CHARTS:
         figure = _figure(f"{title} {UNITS[unit]}", axis, _VITAL_HEIGHT)
         _range(figure, [sample for vital in vitals for sample in history.samples.get(vital, ())], low, high)
         _add_bands(figure, _bands_of(vitals[0], spo2_scale))
         for place, vital in enumerate(vitals):
-            _draw_vital(figure, history.samples.get(vital, ()), _SECOND_LINE if place else _LINE)
+            _draw_vital(figure, axis, history.samples.get(vital, ()), _SECOND_LINE if place else _LINE)
+            _draw_flat(figure, axis, history.flat.get(vital, ()))
         figures.append(figure)
     item: dict[str, Any] = dict(json_item(column(figures, sizing_mode="stretch_width", spacing=4)))
     return item
@@ -86,6 +104,30 @@ def chart_json(
 def warm_up() -> None:
     """Load the chart library, which takes a second or more, before somebody waits for it; once a process."""
     chart_json([], [], [], History(), span=(0, _GAP), spo2_scale=1)
+
+
+def ticks_of(span: tuple[int, int], site: SiteTime) -> list[tuple[int, str]]:
+    """Where the axis carries a time, microseconds, and which: whole local hours, with the zone where the clocks change.
+
+    >>> ticks_of((0, 3_600_000_000), SiteTime())[1]
+    (600000000, '00:10')
+    """
+    length = (span[1] - span[0]) / _MINUTE
+    step = next((minutes for minutes in _STEPS if length / minutes <= _MOST_TICKS), _STEPS[-1])
+    found = []
+    # Quarter hours: every zone's distance from UTC is a whole number of them, so that each local time is met.
+    stride = min(step, 15) * _MINUTE if step >= 15 else step * _MINUTE
+    before = site.zone_name(span[0])
+    for at in range(-(-span[0] // stride) * stride, span[1] + 1, stride):
+        local = site.local(at)
+        if (local.hour * 60 + local.minute) % step:
+            continue
+        name = site.zone_name(at)
+        is_day = step >= _DAY_MINUTES or (local.hour == local.minute == 0 and step > _HOUR_MINUTES)
+        text = local.strftime("%d %b") if is_day else local.strftime("%H:%M")
+        found.append((at, text if name == before and not site.needs_zone(at, at) else f"{text} {name}"))
+        before = name
+    return found
 
 
 def is_gap(before: int, after: int) -> bool:
@@ -114,27 +156,28 @@ def _score_figure(
         _add(figure, shade, strip, level="underlay")
     _add(figure, _score_line(known), Step(x="x", y="y", mode="after", line_color=_INK, line_width=1.5))
     square = Scatter(x="x", y="y", marker="square", size=7, fill_color={"field": "colour"}, line_color=None)
-    marks = _add(figure, _score_marks(known), square)
-    _tell(figure, marks, [("Score", "@y"), ("Band", "@band"), ("Window end", "@x{%d %b %H:%M}"), ("Data", "@status")])
+    marks = _add(figure, _score_marks(known, axis), square)
+    _tell(figure, marks, [("Score", "@y"), ("Band", "@band"), ("Window end", "@time"), ("Data", "@status")])
     seen = [alert for alert in alerts if alert.acknowledged_at is not None and alert.acknowledged_at >= span[0]]
     if seen:
-        _draw_acknowledged(figure, seen)
+        _draw_acknowledged(figure, axis, seen)
     return figure
 
 
-def _draw_acknowledged(figure: Any, seen: Sequence[AlertRow]) -> None:
+def _draw_acknowledged(figure: Any, axis: "_TimeAxis", seen: Sequence[AlertRow]) -> None:
     from bokeh.models import Scatter
 
     columns: _Columns = {
         "x": [(alert.acknowledged_at or 0) / 1_000 for alert in seen],
         "y": [(alert.score or 0.0) + 1 for alert in seen],
         "reason": [alert.acknowledge_reason or "" for alert in seen],
+        "time": [axis.words(alert.acknowledged_at or 0) for alert in seen],
     }
     triangle = Scatter(
         x="x", y="y", marker="inverted_triangle", size=12, fill_color=_FLAG_COLOUR, line_color=_FLAG_COLOUR
     )
     taken = _add(figure, columns, triangle)
-    _tell(figure, taken, [("Acknowledged", "@x{%d %b %H:%M}"), ("Reason", "@reason")])
+    _tell(figure, taken, [("Acknowledged", "@time"), ("Reason", "@reason")])
 
 
 def _score_line(rows: Sequence[ScoreRow]) -> _Columns:
@@ -150,54 +193,92 @@ def _score_line(rows: Sequence[ScoreRow]) -> _Columns:
     return columns
 
 
-def _score_marks(rows: Sequence[ScoreRow]) -> _Columns:
+def _score_marks(rows: Sequence[ScoreRow], axis: "_TimeAxis") -> _Columns:
     return {
         "x": [row.window_end / 1_000 for row in rows],
         "y": [row.score for row in rows],
         "band": [row.band or "" for row in rows],
         "status": [row.status for row in rows],
+        "time": [axis.words(row.window_end) for row in rows],
         "colour": [BAND_COLOURS.get(row.band or "", _MUTED) for row in rows],
     }
 
 
-def _draw_vital(figure: Any, samples: Sequence[Sample], colour: str) -> None:
-    """Possible values as a line with gaps; impossible ones as crosses at the edge of the axis."""
+def _draw_vital(figure: Any, axis: "_TimeAxis", samples: Sequence[Sample], colour: str) -> None:
+    """Possible values as a line with gaps; impossible ones as crosses; those of a clock ahead ringed."""
     from bokeh.models import Line, Scatter
 
-    line: _Columns = {"x": [], "y": []}
+    line: _Columns = {"x": [], "y": [], "time": []}
     before = None
     for sample in samples:
         if not sample.is_possible:
             continue
-        if before is not None and is_gap(before, sample.occurred_at):
+        if before is not None and is_gap(before, sample.at):
             line["x"].append(before / 1_000)
             line["y"].append(float("nan"))
-        line["x"].append(sample.occurred_at / 1_000)
+            line["time"].append("")
+        line["x"].append(sample.at / 1_000)
         line["y"].append(sample.number)
-        before = sample.occurred_at
+        line["time"].append(axis.words(sample.at))
+        before = sample.at
     _add(figure, line, Line(x="x", y="y", line_color=colour, line_width=1.5))
     dots = _add(figure, line, Scatter(x="x", y="y", size=4, fill_color=colour, line_color=colour))
-    _tell(figure, dots, [("Value", "@y"), ("Measured", "@x{%d %b %H:%M:%S}")])
+    _tell(figure, dots, [("Value", "@y"), ("Measured", "@time")])
     impossible = [sample for sample in samples if not sample.is_possible]
     if impossible:
-        _draw_impossible(figure, impossible)
+        _draw_impossible(figure, axis, impossible)
+    ahead = [sample for sample in samples if sample.is_possible and sample.ahead_seconds]
+    if ahead:
+        _draw_ahead(figure, axis, ahead)
 
 
-def _draw_impossible(figure: Any, samples: Sequence[Sample]) -> None:
+def _draw_ahead(figure: Any, axis: "_TimeAxis", samples: Sequence[Sample]) -> None:
+    """Values whose device's clock was ahead, at the instant they were received."""
+    from bokeh.models import Scatter
+
+    columns: _Columns = {
+        "x": [sample.at / 1_000 for sample in samples],
+        "y": [sample.number for sample in samples],
+        "time": [axis.words(sample.at) for sample in samples],
+        "ahead": [span_words(sample.ahead_seconds) for sample in samples],
+    }
+    rings = _add(
+        figure, columns, Scatter(x="x", y="y", marker="circle_cross", size=10, fill_color=None, line_color=_INK)
+    )
+    _tell(figure, rings, [("Value", "@y"), ("Received", "@time"), ("Device clock ahead by", "@ahead")])
+
+
+def _draw_flat(figure: Any, axis: "_TimeAxis", marks: Sequence[tuple[int, float]]) -> None:
+    """Where a line is flat: bars above it."""
+    from bokeh.models import Scatter
+
+    if not marks:
+        return
+    columns: _Columns = {
+        "x": [at / 1_000 for at, _ in marks],
+        "y": [number for _, number in marks],
+        "time": [axis.words(at) for at, _ in marks],
+    }
+    bars = _add(figure, columns, Scatter(x="x", y="y", marker="dash", size=14, line_width=3, line_color=_INK))
+    _tell(figure, bars, [("Flat line", "@y"), ("Measured", "@time")])
+
+
+def _draw_impossible(figure: Any, axis: "_TimeAxis", samples: Sequence[Sample]) -> None:
     from bokeh.models import Scatter
 
     low, high = figure.y_range.start, figure.y_range.end
     inset = (high - low) * 0.06
     columns: _Columns = {
-        "x": [sample.occurred_at / 1_000 for sample in samples],
+        "x": [sample.at / 1_000 for sample in samples],
         "y": [min(max(sample.number, low + inset), high - inset) for sample in samples],
+        "time": [axis.words(sample.at) for sample in samples],
         "number": [sample.number for sample in samples],
     }
     crosses = _add(figure, columns, Scatter(x="x", y="y", marker="x", size=9, line_width=2, line_color=_MUTED))
-    _tell(figure, crosses, [("Not plausible, not scored", "@number"), ("Measured", "@x{%d %b %H:%M:%S}")])
+    _tell(figure, crosses, [("Not plausible, not scored", "@number"), ("Measured", "@time")])
 
 
-def _bands_of(vital: str, spo2_scale: int) -> list[tuple[float, float, str]]:
+def _bands_of(vital: str, spo2_scale: int | None) -> list[tuple[float, float, str]]:
     """NEWS2 bands of a vital that give points: from, to, colour."""
     if vital == "spo2":
         table = news2.SPO2_SCALE_2_OXYGEN if spo2_scale == 2 else news2.SPO2_SCALE_1
@@ -240,7 +321,7 @@ def _add(figure: Any, columns: _Columns, glyph: Any, *, level: str = "glyph") ->
 def _tell(figure: Any, renderer: Any, tooltips: list[tuple[str, str]]) -> None:
     from bokeh.models import HoverTool
 
-    figure.add_tools(HoverTool(renderers=[renderer], tooltips=tooltips, formatters={"@x": "datetime"}))
+    figure.add_tools(HoverTool(renderers=[renderer], tooltips=tooltips))
 
 
 def _figure(title: str, axis: "_TimeAxis", height: int) -> Any:
@@ -273,12 +354,5 @@ def _figure(title: str, axis: "_TimeAxis", height: int) -> Any:
         side.major_label_text_color, side.major_label_text_font_size = _MUTED, "11px"
     made.yaxis.ticker.desired_num_ticks = 4
     made.xaxis.ticker = made.xgrid.ticker = axis.ticker
-    made.xaxis.formatter = axis.formatter
+    made.xaxis.major_label_overrides = axis.labels
     return made
-
-
-def _formatter() -> Any:
-    from bokeh.models import DatetimeTickFormatter
-
-    minute, hour = "%H:%M", "%H:%M:%S"
-    return DatetimeTickFormatter(seconds=hour, minsec=hour, minutes=minute, hourmin=minute, hours=minute, days="%d %b")

@@ -1,11 +1,13 @@
-"""Steps 15-17: templates, and the words for instants and ages in them."""
+"""Steps 15-17: templates, and the words for instants and ages in them: the time of the site, with its zone."""
 
 from typing import Any
 
+import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from pulseweir.clock import Clock, from_microseconds
+from pulseweir.clock import Clock
+from pulseweir.site_time import SiteTime, span
 from pulseweir.web.rights import Viewer
 from pulseweir.web.security import CHART_POLICY
 
@@ -15,8 +17,9 @@ DISCLAIMER = "Not a medical device. Not a primary alarm system. Do not remove be
 class Pages:
     """Renders templates; everything put into them is escaped."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, site: SiteTime | None = None) -> None:
         self._clock = clock
+        self._site = site or SiteTime()
         self._templates = Environment(
             loader=PackageLoader("pulseweir.web"),
             autoescape=True,
@@ -24,8 +27,10 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update(clock_time=clock_time, day_time=day_time, span=span)
-        self._templates.globals.update(disclaimer=DISCLAIMER, clock=clock)
+        self._templates.filters.update(
+            clock_time=self.clock_time, day_time=self.day_time, day=self._site.day, zone=self._site.zone_name, span=span
+        )
+        self._templates.globals.update(disclaimer=DISCLAIMER, clock=clock, offsets=self._offsets)
 
     def page(
         self, template: str, *, viewer: Viewer | None = None, status: int = 200, charts: bool = False, **facts: Any
@@ -39,31 +44,21 @@ class Pages:
         now = self._clock.now_microseconds()
         return self._templates.get_template(template).render({"now": now, **facts})
 
+    def clock_time(self, instant: int | None) -> str:
+        """Hours, minutes, seconds; with the day when it is not today, with the zone where it could be mistaken."""
+        if instant is None:
+            return ""
+        now, site = self._clock.now_microseconds(), self._site
+        day = "" if site.local(instant).date() == site.local(now).date() else f"{site.day(instant)} "
+        return site.with_zone(day + site.clock(instant), instant, now)
 
-def clock_time(microseconds: int | None) -> str:
-    """Hours, minutes, seconds in UTC."""
-    return "" if microseconds is None else from_microseconds(microseconds).strftime("%H:%M:%S")
+    def day_time(self, instant: int | None) -> str:
+        """Day and minute; with the zone where it could be mistaken."""
+        if instant is None:
+            return ""
+        return self._site.with_zone(self._site.day_minute(instant), instant, self._clock.now_microseconds())
 
-
-def day_time(microseconds: int | None) -> str:
-    """Day and minute in UTC."""
-    return "" if microseconds is None else from_microseconds(microseconds).strftime("%d %b %H:%M")
-
-
-def span(seconds: float | None) -> str:
-    """A span of time as people say it.
-
-    >>> span(12), span(125), span(3_720), span(200_000)
-    ('12 s', '2 min', '1 h 2 min', '2 d')
-    """
-    if seconds is None:
-        return ""
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3_600:
-        return f"{whole // 60} min"
-    if whole < 86_400:
-        minutes = whole % 3_600 // 60
-        return f"{whole // 3_600} h {minutes} min" if minutes else f"{whole // 3_600} h"
-    return f"{whole // 86_400} d"
+    def _offsets(self) -> str:
+        """For scripts: from which instant on the site is how many seconds from UTC, and what that is called."""
+        found = self._site.offsets(self._clock.now_microseconds())
+        return msgspec.json.encode([[one.since, one.seconds, one.name] for one in found]).decode()

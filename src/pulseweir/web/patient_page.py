@@ -14,14 +14,20 @@ from pulseweir.backends.repository.rows import AlertRow, FlagRow, LiveRow, Score
 from pulseweir.hot_path.score_wording import RESPONSE
 from pulseweir.records.codes import VITAL_BY_NAME
 from pulseweir.records.identifiers import risk_assessment_id
+from pulseweir.site_time import SiteTime
+from pulseweir.web import doubts
 from pulseweir.web.alert_actions import RESOLVE_REASONS, acknowledge_reasons
 from pulseweir.web.charts import CHARTS, chart_json
 from pulseweir.web.names import NOBODY, Person
 from pulseweir.web.readings import (
-    CONSCIOUSNESS_WORDS,
     UNITS,
+    Newest,
     Reading,
+    Readings,
+    consciousness_words,
+    deciding,
     names_of,
+    newest_known,
     oxygen_words,
     points_of,
     readings_of,
@@ -30,7 +36,7 @@ from pulseweir.web.readings import (
 )
 from pulseweir.web.rights import Viewer
 from pulseweir.web.screens import Screens
-from pulseweir.web.tiles import BAND_WORDS, age_sex, pill_of
+from pulseweir.web.tiles import BAND_WORDS, age_sex, pill_of, why_unused
 from pulseweir.web.vitals_history import History, Sample, read_history
 
 HOURS = (1, 6, 24, 72, 168)
@@ -50,7 +56,10 @@ class Part:
         value: As scored, with its unit.
         points: 0 to 3; None when it was not scored.
         reading: Where the value comes from; None when never measured.
-        lack: "", "missing" or "stale".
+        lack: "", "missing" or "out of date".
+        newest: Something newer that may not be used; None when the value is the newest thing known.
+        newest_words: Why not.
+        is_struck: Whether the value itself may not be used.
     """
 
     title: str
@@ -58,6 +67,9 @@ class Part:
     points: int | None
     reading: Reading | None
     lack: str
+    newest: Newest | None = None
+    newest_words: str = ""
+    is_struck: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +102,12 @@ async def show_patient(request: Request, screens: Screens, viewer: Viewer) -> Re
 
 
 async def show_present(request: Request, screens: Screens, viewer: Viewer) -> Response:
-    """The part of the page that changes: score, parts, latest values, alerts."""
+    """The parts of the page that change: who and where, score, parts, latest values, alerts."""
     patient_id = request.path_params["patient_id"]
     record = await _record(screens, viewer, patient_id)
     person = screens.names.known([patient_id])[patient_id] if viewer.may("see-names") else NOBODY
     facts = _facts(screens, viewer, record, person)
-    return HTMLResponse(screens.pages.text("patient_present.html", viewer=viewer, **facts))
+    return HTMLResponse(screens.pages.text("patient_renewed.html", viewer=viewer, **facts))
 
 
 async def send_charts(request: Request, screens: Screens, viewer: Viewer) -> Response:
@@ -108,7 +120,14 @@ async def send_charts(request: Request, screens: Screens, viewer: Viewer) -> Res
     history = await read_history(screens.fhir, patient_id, start, rows)
     await screens.record(viewer, "read", patient_id=patient_id, subject="charts")
     item = await asyncio.to_thread(
-        chart_json, rows, episodes, past, history, span=(start, end), spo2_scale=record.row.spo2_scale or 1
+        chart_json,
+        rows,
+        episodes,
+        past,
+        history,
+        span=(start, end),
+        spo2_scale=record.row.spo2_scale,
+        site=screens.site,
     )
     tables = screens.pages.text(
         "patient_tables.html",
@@ -116,6 +135,7 @@ async def send_charts(request: Request, screens: Screens, viewer: Viewer) -> Res
         flags=episodes,
         band_words=BAND_WORDS,
         vitals=_vital_tables(history),
+        drawn_at=end,
         history=history,
         most=_TABLE_ROWS,
     )
@@ -135,7 +155,8 @@ def _read(transaction: Transaction, patient_id: str) -> _Record | None:
     if row is None:
         return None
     final = scores.score_history(transaction, patient_id, start=row.window_start - _HOUR)
-    shown = alerts.alerts_of(transaction, patient_id, start=row.newest_occurred_at - 24 * _HOUR)[:_MOST_ALERTS]
+    alive = min(row.newest_occurred_at, row.recorded_at) or row.newest_occurred_at
+    shown = alerts.alerts_of(transaction, patient_id, start=alive - 24 * _HOUR)[:_MOST_ALERTS]
     happened = alerts.transitions(transaction, [alert.alert_id for alert in shown])
     known = scores.known_since(transaction, patient_id)
     return _Record(
@@ -161,18 +182,21 @@ def _past(
 def _facts(screens: Screens, viewer: Viewer, record: _Record, person: Person) -> dict[str, Any]:
     row = record.row
     readings = readings_of(row.inputs_json)
+    now = screens.clock.now_microseconds()
     tile = screens.board.tile(row)
     return {
         "row": row,
         "tile": tile,
         "person": person,
         "age": age_sex(row.age_years, row.sex, deidentified=not viewer.may("see-names")),
-        "parts": parts_of(row, readings),
-        "others": [readings[name] for name in ("diastolic_bp", "mean_bp", "fio2", "oxygen_flow") if name in readings],
-        "missing": titles_of(names_of(row.missing_json)),
-        "stale": titles_of(names_of(row.stale_json)),
+        "parts": parts_of(row, readings, now, screens.site),
+        "others": others_of(readings, now, screens.site),
+        "lacks": doubts.lacking(row),
+        "unknown": doubts.unknown_of(row),
+        "not_scored": doubts.not_scored_words(row),
         "response": RESPONSE.get(row.band or ""),
-        "open_alerts": [alert for alert in record.alerts if alert.closed_at is None],
+        "open_alerts": [alert for alert in record.alerts if alert.closed_at is None and not _is_technical(alert)],
+        "technical_alerts": [alert for alert in record.alerts if alert.closed_at is None and _is_technical(alert)],
         "closed_alerts": [alert for alert in record.alerts if alert.closed_at is not None],
         "happened": record.happened,
         "alert_pills": {alert.alert_id: pill_of(alert) for alert in record.alerts},
@@ -183,38 +207,52 @@ def _facts(screens: Screens, viewer: Viewer, record: _Record, person: Person) ->
     }
 
 
-def parts_of(row: LiveRow, readings: dict[str, Reading]) -> list[Part]:
-    """Every parameter of the chart, scored or not."""
+def parts_of(row: LiveRow, readings: Readings, now: int, site: SiteTime) -> list[Part]:
+    """Every parameter of the chart, scored or not, by the reading that decided it."""
     points = points_of(row.contributions_json)
     stale, missing = names_of(row.stale_json), names_of(row.missing_json)
     parts = []
     for name, title in zip(_PARAMETERS, titles_of(_PARAMETERS), strict=True):
-        reading = _reading_of(name, readings)
-        lack = "stale" if name in stale else "missing" if name in missing else ""
-        parts.append(Part(title, _shown(name, reading, readings), points.get(name), reading, lack))
+        reading = deciding(name, readings) or newest_known(name, readings)
+        lack = "out of date" if name in stale else "missing" if name in missing else ""
+        parts.append(_part(title, _shown(name, reading, readings), points.get(name), reading, lack, now, site))
     return parts
 
 
-def _reading_of(parameter: str, readings: dict[str, Reading]) -> Reading | None:
-    if parameter == "air_or_oxygen":
-        known = [readings[name] for name in ("oxygen_flow", "fio2") if name in readings]
-        return max(known, key=lambda reading: reading.occurred_at, default=None)
-    if parameter == "consciousness":
-        return readings.get("consciousness") or readings.get("glasgow_coma_scale")
-    return readings.get("heart_rate" if parameter == "pulse" else parameter)
+def others_of(readings: Readings, now: int, site: SiteTime) -> list[Part]:
+    """What is known beside the readings that decided the score: other pressures, the coma scale and its parts."""
+    shown = {reading for name in _PARAMETERS if (reading := deciding(name, readings) or newest_known(name, readings))}
+    return [
+        _part(reading.title, _value(reading), None, reading, "not scored", now, site)
+        for reading in readings.values()
+        if reading not in shown
+    ]
 
 
-def _shown(parameter: str, reading: Reading | None, readings: dict[str, Reading]) -> str:
+def _part(  # noqa: PLR0913
+    title: str, value: str, points: int | None, reading: Reading | None, lack: str, now: int, site: SiteTime
+) -> Part:
+    unused = None if reading is None else doubts.unusable_newest(reading)
+    words = "" if unused is None else why_unused(unused, now, site)
+    newest = None if reading is None else reading.newest
+    return Part(title, value, points, reading, lack, newest, words, is_struck=unused is not None and newest is None)
+
+
+def _shown(parameter: str, reading: Reading | None, readings: Readings) -> str:
     if reading is None:
         return "–"
     if parameter == "air_or_oxygen":
         words = oxygen_words(readings).removeprefix("on ")
-        return words[:1].upper() + words[1:]
-    if reading.vital == "consciousness":
-        return CONSCIOUSNESS_WORDS.get(reading.shown, reading.shown)
-    if reading.vital == "glasgow_coma_scale":
-        return f"GCS {reading.shown}"
+        return words[:1].upper() + words[1:] if words else _value(reading)
+    return consciousness_words(reading) if parameter == "consciousness" else _value(reading)
+
+
+def _value(reading: Reading) -> str:
     return f"{reading.shown} {reading.unit}".strip()
+
+
+def _is_technical(alert: AlertRow) -> bool:
+    return alert.kind == "technical"
 
 
 def _assessment(final: ScoreRow | None) -> str | None:
@@ -224,10 +262,12 @@ def _assessment(final: ScoreRow | None) -> str | None:
 
 
 def _vital_tables(history: History) -> list[tuple[str, list[tuple[Sample, str]]]]:
+    """By title, newest first: what stands, and what was withdrawn."""
     tables = []
     for _, vitals, unit, _, _ in CHARTS:
         for vital in vitals:
-            newest = history.samples.get(vital, [])[::-1][:_TABLE_ROWS]
+            known = [*history.samples.get(vital, ()), *history.withdrawn.get(vital, ())]
+            newest = sorted(known, reverse=True)[:_TABLE_ROWS]
             shown = [(sample, f"{show(vital, sample.number)} {UNITS[unit]}") for sample in newest]
             tables.append((VITAL_BY_NAME[vital].title, shown))
     return tables

@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from pulseweir.backends.repository import Repository
 from pulseweir.clock import Clock
+from pulseweir.site_time import SiteTime
 from pulseweir.warm_path import audit
 from pulseweir.warm_path.care_team import CareTeamDesk
 from pulseweir.warm_path.refresh import ReportRefresh
@@ -42,6 +43,7 @@ class Screens:
     sign_in: SignIn
     desk: CareTeamDesk
     refresh: ReportRefresh
+    site: SiteTime
 
     async def record(self, viewer: Viewer, action: str, *, patient_id: str = "", subject: str = "") -> None:
         """Append to the audit log what a person looked at or did."""

@@ -4,9 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pulseweir.backends.repository.rows import AlertRow, LiveRow, ScorePoint
+from pulseweir.site_time import SiteTime, span
+from pulseweir.web import doubts
+from pulseweir.web.doubts import Doubt
 from pulseweir.web.readings import (
     SHORT_TITLES,
+    Newest,
     Reading,
+    Readings,
     names_of,
     oxygen_words,
     points_of,
@@ -24,6 +29,7 @@ _SECOND = 1_000_000
 _TILE_VITALS = ("respiratory_rate", "spo2", "systolic_bp", "heart_rate", "temperature")
 _TILE_REASONS = 3
 _STARS = {"high": "★★★", "medium": "★★", "low": "★"}
+_WORDS_WITHOUT_BAND = {"no-data": "No data", "not-scored": "Not scored"}
 _RANK_HIGH, _RANK_ALERT, _RANK_REST = 0, 1, 2
 
 
@@ -37,6 +43,8 @@ class VitalCell:
         note: What belongs to it, such as how oxygen is given.
         reading: Where it comes from; None when never measured.
         points: NEWS2 points, None when not scored.
+        newest: Something newer that may not be used, shown struck through beside the value; None for nothing.
+        newest_words: Why not, such as "impossible", "clock 8 min ahead, counts from 10:02".
     """
 
     title: str
@@ -44,6 +52,13 @@ class VitalCell:
     note: str
     reading: Reading | None
     points: int | None
+    newest: Newest | None = None
+    newest_words: str = ""
+
+    @property
+    def is_struck(self) -> bool:
+        """Whether the value itself is one that may not be used."""
+        return self.reading is not None and doubts.unusable_newest(self.reading) is not None and self.newest is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +74,8 @@ class Pill:
         next_step_at: When the ladder climbs, microseconds; None when it does not.
         owner: Who has it, or "".
         raised_at: When, microseconds.
+        state: What became of it, as stored.
+        is_technical: It is about a device, not about the patient.
     """
 
     alert_id: str
@@ -69,14 +86,17 @@ class Pill:
     next_step_at: int | None
     owner: str
     raised_at: int
+    state: str = ""
+    is_technical: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One bed.
+    """One bed: the worst of value, age and quality.
 
-    `state` is normal, medium, high-unacknowledged, high-acknowledged, stale, no-data or insufficient-data.
-    `order` sorts as text: high always first, then open alerts, then by bed.
+    `state` is one of `STATES`. `lead` and `doubts` are the parts of `reason`, for pages that let ages tick.
+    `sign_of_life_at` is None when no usable reading is known. `order` sorts as text: high always first, then open
+    alerts, then by bed.
     """
 
     patient_id: str
@@ -90,24 +110,52 @@ class Tile:
     is_lower_bound: bool
     change: Change | None
     reason: str
+    lead: str
+    doubts: tuple[Doubt, ...]
+    flat: tuple[str, ...]
+    unknown: tuple[str, ...]
     missing: str
     vitals: tuple[VitalCell, ...]
     sparkline: Sparkline
     pill: Pill | None
-    newest_occurred_at: int
+    sign_of_life_at: int | None
     is_backfill: bool
+    technical: tuple[Pill, ...]
     order: str
 
 
+STATES = (
+    "high-unacknowledged",
+    "high-acknowledged",
+    "no-data",
+    "stale",
+    "not-scored",
+    "insufficient-data",
+    "medium",
+    "doubtful",
+    "incomplete",
+    "normal",
+)
+"""What a tile may say, the worst first."""
+
+
 def tile_of(
-    row: LiveRow, alert: AlertRow | None, points: Sequence[ScorePoint], now: int, settings: WebSettings
+    row: LiveRow,
+    alert: AlertRow | None,
+    points: Sequence[ScorePoint],
+    now: int,
+    settings: WebSettings,
+    *,
+    technical: Sequence[AlertRow] = (),
+    site: SiteTime | None = None,
 ) -> Tile:
-    """The tile of one patient as of `now`, microseconds."""
+    """The tile of one patient as of `now`, microseconds; `technical` are the open alerts about their devices."""
     readings = readings_of(row.inputs_json)
     given = points_of(row.contributions_json)
     state = state_of(row, alert, now, settings)
-    missing = names_of(row.missing_json)
     band = None if state == "no-data" or row.score is None else row.band
+    lead = lead_of(row, readings, given, state, now)
+    caveats = doubts.caveats_of(row, readings, now)
     return Tile(
         patient_id=row.patient_id,
         ward=row.ward or "",
@@ -115,35 +163,52 @@ def tile_of(
         age_sex=age_sex(row.age_years, row.sex),
         state=state,
         band=band,
-        band_word=BAND_WORDS.get(band or "", "No data" if state == "no-data" else "Not enough data"),
+        band_word=BAND_WORDS.get(band or "", _WORDS_WITHOUT_BAND.get(state, "Not enough data")),
         score="–" if band is None else f"{row.score:.0f}",
         is_lower_bound=row.status == "partial" and band is not None,
         change=change_of(points, row.score, now),
-        reason=_reason(given, readings, row, state),
-        missing=", ".join(titles_of(missing)),
-        vitals=vital_cells(readings, given),
+        reason="; ".join(part for part in (lead, caveats) if part),
+        lead=lead,
+        doubts=doubts.doubts_of(row, readings),
+        flat=doubts.flat_of(readings),
+        unknown=doubts.unknown_of(row),
+        missing=", ".join(titles_of(names_of(row.missing_json))),
+        vitals=vital_cells(readings, given, now, site or SiteTime()),
         sparkline=draw(points, now, settings.sparkline_hours),
         pill=None if alert is None else pill_of(alert),
-        newest_occurred_at=row.newest_occurred_at,
+        sign_of_life_at=doubts.sign_of_life(row),
         is_backfill=row.backfill,
+        technical=tuple(pill_of(one) for one in technical),
         order=_order(row, alert, state),
     )
 
 
 def state_of(row: LiveRow, alert: AlertRow | None, now: int, settings: WebSettings) -> str:
-    """The one state a tile is drawn in; silence and missing data outrank a reassuring score, never an open alert."""
-    silent_seconds = (now - row.newest_occurred_at) / _SECOND
+    """The one state a tile is drawn in: silence, nonsense and missing data outrank a reassuring score.
+
+    Nothing outranks an open high alert.
+    """
     if alert is not None and alert.priority == "high":
         return "high-acknowledged" if alert.acknowledged_at else "high-unacknowledged"
+    alive = doubts.sign_of_life(row)
+    silent_seconds = settings.absent_after_seconds + 1 if alive is None else (now - alive) / _SECOND
     if silent_seconds > settings.absent_after_seconds:
         return "no-data"
-    if silent_seconds > settings.silent_after_seconds:
-        return "stale"
-    if row.score is None or row.band is None:
-        return "insufficient-data"
-    if row.band == "high":
-        return "high-acknowledged"
-    return "medium" if row.band == "medium" or alert is not None else "normal"
+    return "stale" if silent_seconds > settings.silent_after_seconds else _state_by_score(row, alert, now)
+
+
+def lead_of(row: LiveRow, readings: Readings, given: dict[str, int], state: str, now: int) -> str:
+    """What raised the score, or that nothing known did; "All within range" only of a score that is whole."""
+    if row.abstained:
+        return doubts.not_scored_words(row)
+    if row.score is None:
+        return ""
+    raised = reason_of(given, readings, most=_TILE_REASONS)
+    if state in ("stale", "no-data"):
+        return f"Last known: {raised}" if raised else "Last known values within range"
+    if raised:
+        return raised[:1].upper() + raised[1:]
+    return "All within range" if doubts.is_whole(row, readings, now) else "Known values within range"
 
 
 def pill_of(alert: AlertRow) -> Pill:
@@ -157,6 +222,8 @@ def pill_of(alert: AlertRow) -> Pill:
         next_step_at=None if alert.acknowledged_at is not None else alert.next_step_at,
         owner=alert.owner or alert.acknowledged_by or "",
         raised_at=alert.raised_at,
+        state=f"{alert.state} {alert.level} {alert.delivery}".strip(),
+        is_technical=alert.kind == "technical",
     )
 
 
@@ -180,12 +247,20 @@ def age_sex(age_years: int | None, sex: str | None, *, deidentified: bool = Fals
     return f"{'90+' if vague else age_years} {letter}".strip()
 
 
-def vital_cells(readings: dict[str, Reading], points: dict[str, int]) -> tuple[VitalCell, ...]:
+def vital_cells(readings: Readings, points: dict[str, int], now: int, site: SiteTime) -> tuple[VitalCell, ...]:
     """The five vitals of a tile, in one order everywhere."""
-    return tuple(_cell(name, readings, points) for name in _TILE_VITALS)
+    return tuple(_cell(name, readings, points, now, site) for name in _TILE_VITALS)
 
 
-def _cell(name: str, readings: dict[str, Reading], points: dict[str, int]) -> VitalCell:
+def why_unused(newest: Newest, now: int, site: SiteTime) -> str:
+    """Why a reading is not used, and when one from a clock ahead will be."""
+    if newest.quality != "future" or newest.counts_from is None:
+        return doubts.QUALITY_WORDS.get(newest.quality, newest.quality)
+    counts_from = site.with_zone(site.minute(newest.counts_from), newest.counts_from, now)
+    return f"clock {span(newest.ahead_seconds)} ahead, counts from {counts_from}"
+
+
+def _cell(name: str, readings: Readings, points: dict[str, int], now: int, site: SiteTime) -> VitalCell:
     reading = readings.get(name)
     given = points.get("pulse" if name == "heart_rate" else name)
     value = "–" if reading is None else reading.shown
@@ -196,17 +271,24 @@ def _cell(name: str, readings: dict[str, Reading], points: dict[str, int]) -> Vi
         lower = readings.get("diastolic_bp")
         value = value if lower is None or reading is None else f"{value}/{lower.shown}"
     title = SHORT_TITLES["blood_pressure" if name == "systolic_bp" else name]
-    return VitalCell(title, value, note, reading, given)
+    unused = None if reading is None else doubts.unusable_newest(reading)
+    words = "" if unused is None else why_unused(unused, now, site)
+    return VitalCell(title, value, note, reading, given, None if reading is None else reading.newest, words)
 
 
-def _reason(given: dict[str, int], readings: dict[str, Reading], row: LiveRow, state: str) -> str:
-    """What raised the score; old values are told as such, never as a reassurance."""
-    if row.score is None:
-        return ""
-    reason = reason_of(given, readings, most=_TILE_REASONS) or "all within range"
-    if state in ("stale", "no-data"):
-        return f"Last known: {reason}"
-    return reason[:1].upper() + reason[1:]
+def _state_by_score(row: LiveRow, alert: AlertRow | None, now: int) -> str:
+    if row.abstained:
+        return "not-scored"
+    if row.score is None or row.band is None:
+        return "insufficient-data"
+    if row.band == "high":
+        return "high-acknowledged"
+    if row.band == "medium" or alert is not None:
+        return "medium"
+    readings = readings_of(row.inputs_json)
+    if doubts.is_doubtful(row, readings):
+        return "doubtful"
+    return "normal" if doubts.is_whole(row, readings, now) else "incomplete"
 
 
 def _order(row: LiveRow, alert: AlertRow | None, state: str) -> str:

@@ -1,14 +1,15 @@
-"""Step 15: a patient's vitals over time: every Observation the FHIR service holds, impossible values marked."""
+"""Step 15: a patient's vitals over time: what the FHIR service holds, impossible and withdrawn values marked."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pulseweir.backends.repository.rows import ScoreRow
-from pulseweir.clock import to_microseconds, to_text
+from pulseweir.clock import to_text
 from pulseweir.errors import RejectRecord, RetryLater
-from pulseweir.records.codes import VITAL_BY_LOINC, VITAL_BY_NAME, VITALS
+from pulseweir.records.codes import VITAL_BY_NAME, VITALS
+from pulseweir.web.foreign_observations import measured
 from pulseweir.web.readings import readings_of
 
 if TYPE_CHECKING:
@@ -24,14 +25,18 @@ class Sample:
     """One measured value.
 
     Attributes:
-        occurred_at: Device clock, microseconds.
+        at: When it was true, microseconds: as measured, but no later than it was received.
         number: The value, in the vital's own unit.
         is_possible: Whether a living patient can have it; the others are shown struck through, never scored.
+        ahead_seconds: How far the device's clock was ahead.
+        withdrawn: entered-in-error or cancelled: in the tables, never in a line; "" for what stands.
     """
 
-    occurred_at: int
+    at: int
     number: float
     is_possible: bool
+    ahead_seconds: int = 0
+    withdrawn: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +44,22 @@ class History:
     """Vitals over a span.
 
     Attributes:
-        samples: By vital, oldest first.
+        samples: What stands, by vital, oldest first.
+        withdrawn: What was withdrawn, likewise.
         source: "fhir", or "scores" when the FHIR service did not answer: then only what was scored is known.
         is_cut: More Observations exist than were read: the oldest are left out.
+        without_unit: Values that no usable unit came with: not drawn.
+        with_comparator: Values that say only "less" or "more than": not drawn.
+        flat: Instants at which a vital's line was marked as flat, with its value, by vital.
     """
 
     samples: dict[str, list[Sample]] = field(default_factory=dict)
+    withdrawn: dict[str, list[Sample]] = field(default_factory=dict)
     source: str = "fhir"
     is_cut: bool = False
+    without_unit: int = 0
+    with_comparator: int = 0
+    flat: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
 
 async def read_history(fhir: "FhirClient", patient_id: str, start: int, scored: Sequence[ScoreRow]) -> History:
@@ -62,79 +75,59 @@ async def read_history(fhir: "FhirClient", patient_id: str, start: int, scored: 
         resources = await fhir.search("Observation", query, limit=MOST_OBSERVATIONS)
     except (RetryLater, RejectRecord):
         return history_of_scores(scored)
-    return history_of_resources(resources, start, is_cut=len(resources) == MOST_OBSERVATIONS)
+    history = history_of_resources(resources, start, is_cut=len(resources) == MOST_OBSERVATIONS)
+    return replace(history, flat=flat_lines(scored))
 
 
 def history_of_resources(resources: Iterable[dict[str, Any]], start: int, *, is_cut: bool = False) -> History:
-    """Samples in Observations, their components and their sampled data."""
+    """Samples in Observations, their components and their sampled data, since `start`, microseconds."""
     found: dict[str, set[Sample]] = {}
-    for resource in resources:
-        for vital, occurred_at, number in _values(resource):
-            if occurred_at >= start:
-                sample = Sample(occurred_at, number, VITAL_BY_NAME[vital].is_possible(number))
-                found.setdefault(vital, set()).add(sample)
-    return History({vital: sorted(samples) for vital, samples in found.items()}, "fhir", is_cut)
+    withdrawn: dict[str, set[Sample]] = {}
+    undrawn: Counter[str] = Counter()
+    for one in (value for resource in resources for value in measured(resource) if value.at >= start):
+        if one.number is None:
+            undrawn[one.why_not] += not one.withdrawn
+            continue
+        is_possible = VITAL_BY_NAME[one.vital].is_possible(one.number)
+        sample = Sample(one.at, one.number, is_possible, one.ahead_seconds, one.withdrawn)
+        (withdrawn if one.withdrawn else found).setdefault(one.vital, set()).add(sample)
+    return History(
+        _in_order(found),
+        _in_order(withdrawn),
+        "fhir",
+        is_cut,
+        without_unit=undrawn["unit"],
+        with_comparator=undrawn["comparator"],
+    )
 
 
 def history_of_scores(rows: Iterable[ScoreRow]) -> History:
     """What the scored windows remember."""
+    known = list(rows)
     found: dict[str, set[Sample]] = {}
-    for row in rows:
+    for row in known:
         for reading in readings_of(row.inputs_json).values():
             if reading.number is not None:
                 is_possible = VITAL_BY_NAME[reading.vital].is_possible(reading.number)
-                sample = Sample(reading.occurred_at, reading.number, is_possible)
+                sample = Sample(reading.at, reading.number, is_possible, reading.ahead_seconds)
                 found.setdefault(reading.vital, set()).add(sample)
-    return History({vital: sorted(samples) for vital, samples in found.items()}, "scores")
+    return History(_in_order(found), source="scores", flat=flat_lines(known))
+
+
+def flat_lines(rows: Iterable[ScoreRow]) -> dict[str, list[tuple[int, float]]]:
+    """When the scored windows marked a vital's line as flat, and at which value, oldest first."""
+    found: dict[str, set[tuple[int, float]]] = {}
+    for row in rows:
+        for reading in readings_of(row.inputs_json).values():
+            if reading.is_flat and reading.number is not None:
+                found.setdefault(reading.vital, set()).add((reading.at, reading.number))
+    return {vital: sorted(marks) for vital, marks in found.items()}
+
+
+def _in_order(found: dict[str, set[Sample]]) -> dict[str, list[Sample]]:
+    return {vital: sorted(samples) for vital, samples in found.items()}
 
 
 def _codes(vital: str) -> tuple[str, ...]:
     # Pressures are components of one panel; a server finds it by the panel's code, some also by the component's.
     return ("85354-9", *VITAL_BY_NAME[vital].loinc) if vital == "systolic_bp" else VITAL_BY_NAME[vital].loinc
-
-
-def _values(resource: dict[str, Any]) -> Iterable[tuple[str, int, float]]:
-    moment = _effective(resource)
-    if moment is None:
-        return
-    for part in (resource, *resource.get("component", ())):
-        vital = _vital(part)
-        if vital is None:
-            continue
-        number = part.get("valueQuantity", {}).get("value")
-        if isinstance(number, int | float):
-            yield vital, moment, float(number)
-        yield from ((vital, at, sample) for at, sample in _sampled(part.get("valueSampledData"), moment))
-
-
-def _vital(part: dict[str, Any]) -> str | None:
-    codings = part.get("code", {}).get("coding", ())
-    return next(
-        (VITAL_BY_LOINC[code].name for code in (one.get("code") for one in codings) if code in VITAL_BY_LOINC), None
-    )
-
-
-def _sampled(data: dict[str, Any] | None, start: int) -> Iterable[tuple[int, float]]:
-    """The points of SampledData; slots without a number are left out, as a gap."""
-    if not data:
-        return
-    origin = float(data.get("origin", {}).get("value", 0) or 0)
-    factor, period = float(data.get("factor", 1)), float(data.get("period", 0))
-    for slot, text in enumerate(str(data.get("data", "")).split()):
-        if text not in ("E", "U", "L"):
-            yield start + int(slot * period * 1_000), origin + factor * float(text)
-
-
-def _effective(resource: dict[str, Any]) -> int | None:
-    text = (
-        resource.get("effectiveDateTime")
-        or resource.get("effectiveInstant")
-        or resource.get("effectivePeriod", {}).get("start")
-    )
-    if not isinstance(text, str):
-        return None
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return to_microseconds(instant if instant.tzinfo else instant.replace(tzinfo=UTC))

@@ -28,7 +28,7 @@ class Summary:
 
     Attributes:
         patients: Beds in view.
-        bands: Patients by band, most urgent first, those without enough data last as "none".
+        bands: Patients by band, most urgent first, then "not-scored", those without enough data last as "none".
         unacknowledged: Open alerts nobody has acknowledged.
         oldest_at: When the oldest of them was raised, microseconds.
     """
@@ -140,8 +140,8 @@ def _news(screens: Screens, viewer: Viewer, view: View, subscription: Subscripti
 
 def summarize(rows: list[LiveRow], alerts: list[AlertRow]) -> Summary:
     """Counts over some patients and their open alerts."""
-    counts = Counter(row.band or "none" for row in rows)
-    bands = {band: counts[band] for band in (*BANDS, "none")}
+    counts = Counter("not-scored" if row.abstained else row.band or "none" for row in rows)
+    bands = {band: counts[band] for band in (*BANDS, "not-scored", "none")}
     waiting = [alert.raised_at for alert in alerts if alert.acknowledged_at is None]
     return Summary(len(rows), bands, len(waiting), min(waiting, default=None))
 

@@ -141,7 +141,7 @@ async def test_the_patient_page_names_what_raised_the_score_and_what_is_missing(
     assert "RR 26, SpO₂ 90 on 2 L/min" in high
     assert "Hazel Example" in high
     assert "Emergency response" in high
-    assert "Not in the score: Temperature." in partial
+    assert "Missing: Temperature. The true score may be higher." in partial
     assert "Not enough data for a score" in unknown
 
 

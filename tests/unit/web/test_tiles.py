@@ -55,7 +55,7 @@ def test_old_values_are_told_as_old_and_very_old_ones_give_no_score() -> None:
     stale = tile_of(row_of(BEDS[2]), None, [], NOW + HOUR, SETTINGS)
     gone = tile_of(row_of(BEDS[2]), None, [], NOW + 13 * HOUR, SETTINGS)
 
-    assert stale.reason == "Last known: all within range"
+    assert stale.reason == "Last known values within range"
     assert (gone.score, gone.band, gone.band_word) == ("–", None, "No data")
 
 

@@ -20,12 +20,16 @@ def coded(loinc: str) -> dict[str, Any]:
     return {"coding": [{"system": "http://loinc.org", "code": loinc}]}
 
 
+def quantity(number: float, code: str) -> dict[str, Any]:
+    return {"value": number, "system": "http://unitsofmeasure.org", "code": code}
+
+
 def test_components_become_series_of_their_own() -> None:
     panel = observation(
         code=coded("85354-9"),
         component=[
-            {"code": coded("8480-6"), "valueQuantity": {"value": 120}},
-            {"code": coded("8462-4"), "valueQuantity": {"value": 70}},
+            {"code": coded("8480-6"), "valueQuantity": quantity(120, "mm[Hg]")},
+            {"code": coded("8462-4"), "valueQuantity": quantity(70, "mm[Hg]")},
         ],
     )
 
@@ -36,17 +40,17 @@ def test_components_become_series_of_their_own() -> None:
 
 
 def test_impossible_values_are_kept_and_marked() -> None:
-    history = history_of_resources([observation(code=coded("8480-6"), valueQuantity={"value": 11_647})], 0)
+    history = history_of_resources([observation(code=coded("8480-6"), valueQuantity=quantity(11_647, "mm[Hg]"))], 0)
 
     assert history.samples["systolic_bp"] == [Sample(NOW, 11_647.0, False)]
 
 
 def test_sampled_data_unfolds_and_its_empty_slots_stay_gaps() -> None:
-    sampled = {"origin": {"value": 0}, "period": 1000, "data": "60 E 62"}
+    sampled = {"origin": quantity(0, "/min"), "period": 1000, "data": "60 E 62"}
 
     history = history_of_resources([observation(code=coded("8867-4"), valueSampledData=sampled)], 0)
 
-    assert [(one.occurred_at - NOW, one.number) for one in history.samples["heart_rate"]] == [
+    assert [(one.at - NOW, one.number) for one in history.samples["heart_rate"]] == [
         (0, 60.0),
         (2 * SECOND, 62.0),
     ]
@@ -54,17 +58,20 @@ def test_sampled_data_unfolds_and_its_empty_slots_stay_gaps() -> None:
 
 def test_what_cannot_be_read_is_left_out() -> None:
     resources = [
-        observation(code=coded("0000-0"), valueQuantity={"value": 1}),
+        observation(code=coded("0000-0"), valueQuantity=quantity(1, "/min")),
         observation(code=coded("8867-4"), valueCodeableConcept={"text": "high"}),
-        {"code": coded("8867-4"), "valueQuantity": {"value": 60}, "effectiveDateTime": "yesterday"},
-        {"code": coded("8867-4"), "valueQuantity": {"value": 60}},
+        {"code": coded("8867-4"), "valueQuantity": quantity(60, "/min"), "effectiveDateTime": "yesterday"},
+        {"code": coded("8867-4"), "valueQuantity": quantity(60, "/min")},
     ]
 
     assert history_of_resources(resources, 0).samples == {}
 
 
 def test_values_before_the_span_are_left_out() -> None:
-    assert history_of_resources([observation(code=coded("8867-4"), valueQuantity={"value": 60})], NOW + 1).samples == {}
+    assert (
+        history_of_resources([observation(code=coded("8867-4"), valueQuantity=quantity(60, "/min"))], NOW + 1).samples
+        == {}
+    )
 
 
 def test_scored_windows_stand_in_and_say_so() -> None:

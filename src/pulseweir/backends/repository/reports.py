@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from statistics import quantiles
 
-from sqlalchemy import case, delete, func, insert, select
+from sqlalchemy import case, delete, func, insert, literal_column, select
 
 from pulseweir.backends.repository import changes
 from pulseweir.backends.repository.rows import AlertBurdenRow, RefreshRow, WardSummaryRow
@@ -11,8 +11,8 @@ from pulseweir.backends.repository.schema import ALERT, FLAG, LIVE_ROW, SCORE
 from pulseweir.backends.repository.schema_people import ALERT_BURDEN, LATENCY_SAMPLE, REFRESH_RUN, WARD_SUMMARY
 from pulseweir.backends.repository.scores import DEFAULT_MODEL
 from pulseweir.backends.repository.store import Transaction
+from pulseweir.site_time import SiteTime
 
-DAY_MICROSECONDS = 86_400_000_000
 LATENCY_SAMPLES_KEPT = 20_000
 _SECOND = 1_000_000
 
@@ -45,11 +45,19 @@ def last_refresh(transaction: Transaction, *, cause: str | None = None) -> Refre
     return found[0] if found else None
 
 
-def refresh(transaction: Transaction, *, now: int, cause: str, requested_by: str = "", days: int = 14) -> RefreshRow:
-    """Make every report anew, in one transaction, and remember the run."""
+def refresh(
+    transaction: Transaction,
+    *,
+    now: int,
+    cause: str,
+    requested_by: str = "",
+    days: int = 14,
+    site: SiteTime | None = None,
+) -> RefreshRow:
+    """Make every report anew, in one transaction, and remember the run; days are those of the site."""
     changes.take(transaction)
     _refresh_wards(transaction, now)
-    _refresh_burden(transaction, now, days)
+    _refresh_burden(transaction, now, days, site or SiteTime())
     number = (transaction.execute(select(func.max(REFRESH_RUN.c.number))).scalar() or 0) + 1
     row = RefreshRow(number=number, cause=cause, requested_by=requested_by, started_at=now, finished_at=now)
     transaction.execute(insert(REFRESH_RUN), changes.values_of(row))
@@ -116,14 +124,14 @@ def _open_alerts(transaction: Transaction) -> dict[str, tuple[int, int, int | No
     return {name: (count, unseen, oldest) for name, count, unseen, oldest in transaction.execute(query)}
 
 
-def _refresh_burden(transaction: Transaction, now: int, days: int) -> None:
-    first_day = (now // DAY_MICROSECONDS - days + 1) * DAY_MICROSECONDS
+def _refresh_burden(transaction: Transaction, now: int, days: int, site: SiteTime) -> None:
+    first_day = site.days_back(now, days - 1)
     transaction.execute(delete(ALERT_BURDEN).where(ALERT_BURDEN.c.day_start >= first_day))
-    exposure = _patient_days(transaction, first_day)
+    exposure = _patient_days(transaction, [site.days_back(now, back) for back in range(days)])
     groups: dict[tuple[str, str, int], list[tuple[int | None, str, str | None, bool, int, int | None]]] = {}
     query = select(ALERT).where(ALERT.c.raised_at >= first_day, ALERT.c.kind == "clinical")
     for row in transaction.execute(query):
-        day = row.raised_at // DAY_MICROSECONDS * DAY_MICROSECONDS
+        day = site.day_start(row.raised_at)
         waited = None if row.acknowledged_at is None else row.acknowledged_at - row.raised_at
         fact = (waited, row.state, row.owner, row.missed, row.level, row.claimed_at)
         groups.setdefault((row.ward or "", row.rule, day), []).append(fact)
@@ -149,16 +157,17 @@ def _refresh_burden(transaction: Transaction, now: int, days: int) -> None:
         transaction.execute(insert(ALERT_BURDEN), changes.values_of(burden))
 
 
-def _patient_days(transaction: Transaction, first_day: int) -> dict[tuple[str, int], int]:
+def _patient_days(transaction: Transaction, starts: list[int]) -> dict[tuple[str, int], int]:
+    """Patients scored, by ward and first instant of the day; `starts` are the days, newest first."""
     ward = func.coalesce(SCORE.c.ward, "")
     # Written once: PostgreSQL takes two expressions with parameters of their own for different ones.
-    day_number = SCORE.c.window_end // DAY_MICROSECONDS
+    day = case(*((SCORE.c.window_end >= start, literal_column(str(start))) for start in starts))
     query = (
-        select(ward, day_number, func.count(SCORE.c.patient_id.distinct()))
-        .where(SCORE.c.window_end >= first_day, SCORE.c.model == DEFAULT_MODEL)
-        .group_by(ward, day_number)
+        select(ward, day, func.count(SCORE.c.patient_id.distinct()))
+        .where(SCORE.c.window_end >= starts[-1], SCORE.c.model == DEFAULT_MODEL)
+        .group_by(ward, day)
     )
-    return {(name, number * DAY_MICROSECONDS): count for name, number, count in transaction.execute(query)}
+    return {(name, start): count for name, start, count in transaction.execute(query)}
 
 
 def _quantile(samples: list[float], fraction: float) -> float | None:

@@ -1,5 +1,5 @@
 // One stream of server-sent events, and the honest word about its state.
-import { clockTime, now, setNow, span } from "./page.js";
+import { clockTime, now, setNow, span, zoneName } from "./page.js";
 
 const QUIET_MILLISECONDS = 6000;
 const OFFLINE_MILLISECONDS = 15000;
@@ -24,7 +24,7 @@ function show() {
     word.textContent = name === "delayed" ? `delayed ${span(behind)}` : name;
   }
   bar.hidden = !isOffline;
-  document.getElementById("offline-since").textContent = clockTime(heardServer);
+  document.getElementById("offline-since").textContent = `${clockTime(heardServer)} ${zoneName(heardServer)}`;
 }
 
 function heard(facts) {

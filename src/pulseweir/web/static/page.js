@@ -1,5 +1,6 @@
 // The server's clock, and every age on the page, ticking.
 const root = document.documentElement;
+const offsets = JSON.parse(root.dataset.offsets);
 let base = Number(root.dataset.now);
 let speed = Number(root.dataset.speed);
 let since = performance.now();
@@ -26,9 +27,21 @@ export function span(seconds) {
   return `${Math.floor(whole / 86400)} d`;
 }
 
-/** Hours, minutes, seconds in UTC. */
+/** The site's distance from UTC at an instant: seconds, and what the zone is called then. */
+function offsetAt(microseconds) {
+  let found = offsets[0];
+  for (const offset of offsets) if (offset[0] <= microseconds) found = offset;
+  return { seconds: found[1], name: found[2] };
+}
+
+/** What the site's zone is called at an instant. */
+export function zoneName(microseconds) {
+  return offsetAt(microseconds).name;
+}
+
+/** Hours, minutes, seconds in the time of the site. */
 export function clockTime(microseconds) {
-  return new Date(microseconds / 1000).toISOString().slice(11, 19);
+  return new Date(microseconds / 1000 + offsetAt(microseconds).seconds * 1000).toISOString().slice(11, 19);
 }
 
 function countdown(seconds) {
@@ -54,6 +67,7 @@ export function tick(within = document) {
     write(element, countdown((Number(element.dataset.until) - present) / 1e6));
   }
   for (const element of document.querySelectorAll("[data-clock]")) write(element, clockTime(present));
+  for (const element of document.querySelectorAll("[data-zone]")) write(element, zoneName(present));
 }
 
 /** Speaks to a screen reader, at once or when it is convenient. */
