@@ -22,7 +22,7 @@ class FlagFact(msgspec.Struct, frozen=True, kw_only=True):
         score: Its score.
         backfill: That window was already old on arrival: nobody is alerted.
         reason: What raised the score, for people with access to the patient.
-        reds: Parameters that scored 3 in that window.
+        reds: Parameters that scored 3 in that window; None in a fact of an older release.
         start_at: Microseconds, as are the instants below.
     """
 
@@ -42,7 +42,7 @@ class FlagFact(msgspec.Struct, frozen=True, kw_only=True):
     bed: str | None
     care_team_id: str | None
     care_team: str | None
-    reds: list[str] = []
+    reds: list[str] | None = None
 
 
 def flag_fact_table(facts: Iterable[tuple[str, FlagFact]]) -> pa.Table:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pulseweir.backends.repository import Repository, Transaction, alerts
+from pulseweir.backends.repository import Repository, Transaction, alerts, people
 from pulseweir.backends.repository.alerts import Tab
 from pulseweir.backends.repository.rows import AlertRow, TransitionRow
 from pulseweir.errors import AlertCommandRefused
 from pulseweir.telemetry import ALERT_ACKNOWLEDGE
 from pulseweir.warm_path import alert_commands, audit
+from pulseweir.warm_path.alert_round import may_own
 from pulseweir.warm_path.alert_settings import AlertSettings
 from pulseweir.warm_path.alert_store import store, to_alert
 from pulseweir.warm_path.alerts import Alert, Step
@@ -78,14 +79,19 @@ class CareTeamDesk:
     async def claim(self, person: Person, alert_id: str) -> AlertRow:
         """The person takes it over."""
         return await self._do(
-            person, alert_id, "claim", lambda alert, now: alert_commands.claim(alert, person.user_name, now)
+            person,
+            alert_id,
+            "claim",
+            lambda alert, now: alert_commands.claim(alert, person.user_name, now, self._settings),
         )
 
     async def assign(self, person: Person, alert_id: str, owner: str) -> AlertRow:
-        """The person gives it to somebody."""
-        return await self._do(
-            person, alert_id, "assign", lambda alert, now: alert_commands.assign(alert, owner, person.user_name, now)
-        )
+        """The person gives it to somebody, who has it to take: giving is no acknowledgement.
+
+        Raises:
+            AlertCommandRefused: `owner` is no enabled account that acts on patients of the alert's ward.
+        """
+        return await self._repository.write(self._assign, person, alert_id, owner)
 
     async def escalate(self, person: Person, alert_id: str) -> AlertRow:
         """The person asks for the next rung of the ladder now."""
@@ -138,6 +144,20 @@ class CareTeamDesk:
         saved = store(transaction, step, self._notices)
         _log(transaction, person, saved, command, now)
         return saved
+
+    def _assign(self, transaction: Transaction, person: Person, alert_id: str, owner: str) -> AlertRow:
+        row = _in_scope(transaction, person, alert_id, "assign")
+        if owner != person.user_name and not may_own(people.user(transaction, owner), row.ward):
+            cause = (
+                "give it to an account that is enabled, acts on patients (nurse, clinician, charge-nurse) and works "
+                "in the ward of the alert."
+            )
+            raise AlertCommandRefused(alert_id, "assign", cause)
+
+        def give(alert: Alert, now: int) -> Step:
+            return alert_commands.assign(alert, owner, person.user_name, now, self._settings)
+
+        return self._command(transaction, person, alert_id, "assign", give)
 
     def _look(self, transaction: Transaction, person: Person, alert_id: str) -> tuple[AlertRow, list[TransitionRow]]:
         row = _in_scope(transaction, person, alert_id, "read")

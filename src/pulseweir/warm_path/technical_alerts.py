@@ -74,6 +74,7 @@ def monitoring_lost(alert: Alert, watch: Watch, now: int, settings: AlertSetting
         action=f"Go to the patient and measure by hand. {alert.action}",
         level=0,
         reminders=0,
+        ladder_since=None,
         acknowledged_at=None,
         acknowledged_by=None,
         acknowledge_reason=None,

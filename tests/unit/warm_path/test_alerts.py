@@ -1,59 +1,17 @@
 """Step 18: the alert state machine."""
 
-from typing import Any
+from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from alert_steps import NOW, SECOND, SETTINGS, fact, raised, run_until, take, transitions
 from pulseweir.errors import AlertCommandRefused
-from pulseweir.records.flag_facts import FlagFact
 from pulseweir.warm_path.alert_commands import acknowledge, add_note, assign, claim, escalate, resolve, suppress
 from pulseweir.warm_path.alert_settings import AlertSettings, Rung
 from pulseweir.warm_path.alerts import Alert, Step, advance, delivered, take_fact
 
-SECOND = 1_000_000
-NOW = 1_000 * SECOND
-SETTINGS = AlertSettings()
-
-
-def fact(change: int = 1, **other: Any) -> FlagFact:
-    facts: dict[str, Any] = {
-        "flag_id": "f1",
-        "patient_id": "p1",
-        "rule": "news2",
-        "change": change,
-        "status": "active",
-        "band": "high",
-        "score": 8.0,
-        "backfill": False,
-        "reason": "NEWS2 8",
-        "start_at": 0,
-        "last_window_end": 60 * SECOND,
-        "end_at": None,
-        "ward": "Ward A",
-        "bed": "Bed 01",
-        "care_team_id": None,
-        "care_team": "Ward team",
-    }
-    return FlagFact(**(facts | other))
-
-
-def take(
-    given_fact: FlagFact, current: Alert | None = None, now: int = NOW, settings: AlertSettings = SETTINGS
-) -> Step:
-    step = take_fact(given_fact, current, now, settings)
-    assert step is not None
-    return step
-
-
-def raised(**other: Any) -> Alert:
-    return take(fact(**other)).alert
-
-
-def transitions(step: Step) -> list[str]:
-    return [event.transition for event in step.events]
+CLEAR = 1_800 * SECOND
 
 
 def climb(alert: Alert, seconds: float) -> Step:
@@ -82,17 +40,20 @@ def test_a_high_alert_climbs_its_ladder_until_acknowledged() -> None:
     assert told == [(60, "charge-nurse"), (180, "rapid-response"), (300, "everyone")]
 
 
-def test_after_the_last_rung_reminders_follow_and_end() -> None:
-    alert = climb(raised(), 300).alert
-    reminders = []
-    for seconds in range(301, 3_000):
-        step = advance(alert, NOW + seconds * SECOND, SETTINGS)
-        if step is not None:
-            alert = step.alert
-            reminders += [seconds for page in step.pages if page.kind == "reminder"]
+def test_at_high_reminders_grow_slower_and_never_end() -> None:
+    alert, sent = run_until(raised(), 24 * 3_600)
+    times = [at for at, kind, _ in sent if kind == "reminder"]
 
-    assert reminders[:2] == [420, 540]
-    assert len(reminders) == SETTINGS.reminders_at_most
+    assert times[:4] == [420, 660, 1_140, 2_100]
+    assert {later - sooner for sooner, later in pairwise(times[6:])} == {3_600}
+    assert len(times) > SETTINGS.reminders_at_most
+    assert alert.next_step_at is not None
+
+
+def test_below_high_reminders_end() -> None:
+    alert, sent = run_until(raised(band="medium"), 7 * 24 * 3_600)
+
+    assert len([kind for _, kind, _ in sent if kind == "reminder"]) == SETTINGS.reminders_at_most
     assert alert.next_step_at is None
 
 
@@ -159,22 +120,26 @@ def test_high_latches_until_acknowledged_and_is_listed_as_missed() -> None:
     seen = acknowledge(ended, "nurse", "seen-going", NOW, SETTINGS)
 
     assert seen is not None
-    assert (seen.alert.state, seen.alert.is_open) == ("auto-cleared", False)
+    assert (seen.alert.state, seen.alert.next_step_at) == ("acknowledged", NOW + CLEAR)
+    assert climb(seen.alert, 1_800).alert.state == "auto-cleared"
 
 
 def test_an_acknowledged_alert_clears_when_its_condition_ends() -> None:
     seen = acknowledge(raised(), "nurse", "seen-going", NOW, SETTINGS)
     assert seen is not None
 
-    step = take(fact(2, status="inactive", end_at=1), seen.alert)
+    step = climb(take(fact(2, status="inactive", end_at=1), seen.alert).alert, 1_800)
 
     assert (step.alert.state, step.alert.missed) == ("auto-cleared", False)
 
 
 def test_a_medium_alert_clears_by_itself_and_counts_as_missed() -> None:
-    step = take(fact(2, status="inactive", end_at=1), raised(band="medium"))
+    ended = take(fact(2, status="inactive", end_at=1), raised(band="medium")).alert
+    assert (ended.is_open, ended.next_step_at) == (True, NOW + CLEAR)
 
-    assert (step.alert.state, step.alert.missed) == ("auto-cleared", True)
+    step = climb(ended, 1_800)
+
+    assert (step.alert.state, step.alert.missed, step.pages) == ("auto-cleared", True, [])
 
 
 def test_an_episode_that_came_and_went_unseen_is_a_missed_alert() -> None:
@@ -189,8 +154,8 @@ def test_a_condition_that_returns_before_anyone_looked_escalates_again() -> None
 
     step = take(fact(1, flag_id="f2"), ended, NOW + SECOND)
 
-    assert step.alert.ended_at is None
-    assert step.alert.next_step_at == NOW + 60 * SECOND
+    assert (step.alert.ended_at, step.alert.missed, step.pages) == (None, False, [])
+    assert step.alert.next_step_at == NOW + 61 * SECOND
 
 
 def test_a_withdrawn_flag_ends_its_alert_and_never_raises_one() -> None:
@@ -202,8 +167,8 @@ def test_acknowledging_stops_the_ladder_and_doing_it_twice_is_nothing() -> None:
     step = acknowledge(raised(), "nurse", "seen-going", NOW + 9 * SECOND, SETTINGS)
     assert step is not None
 
-    assert (step.alert.state, step.alert.next_step_at) == ("acknowledged", None)
-    assert advance(step.alert, NOW + 999 * SECOND, SETTINGS) is None
+    assert (step.alert.state, step.alert.next_step_at) == ("acknowledged", NOW + 909 * SECOND)
+    assert advance(step.alert, NOW + 908 * SECOND, SETTINGS) is None
     assert acknowledge(step.alert, "other", "artefact", NOW, SETTINGS) is None
 
 
@@ -231,14 +196,15 @@ def test_closing_needs_a_reason_and_happens_once() -> None:
         resolve(closed, "again", "nurse", NOW)
 
 
-def test_after_closing_the_same_episode_stays_quiet_unless_it_gets_worse() -> None:
+def test_after_closing_the_condition_stays_quiet_unless_it_gets_worse() -> None:
     closed = resolve(raised(band="medium"), "Known", "nurse", NOW).alert
     soon, later = NOW + 60 * SECOND, NOW + 1_801 * SECOND
 
     assert take_fact(fact(2, band="medium"), closed, soon, SETTINGS) is None
     assert take(fact(2), closed, soon).alert.priority == "high"
     assert take(fact(2, band="medium"), closed, later).alert.alert_id != closed.alert_id
-    assert take(fact(1, flag_id="f2", band="medium"), closed, soon).alert.state == "raised"
+    assert take_fact(fact(1, flag_id="f2", band="medium"), closed, soon, SETTINGS) is None
+    assert take(fact(1, flag_id="f2", band="medium", score=10.0), closed, soon).alert.state == "raised"
 
 
 def test_a_person_escalates_at_once_rung_by_rung_until_everybody_is_told() -> None:
@@ -306,47 +272,3 @@ def test_no_priority_goes_without_an_action_and_ladders_only_climb() -> None:
     backwards = (Rung(after_seconds=9, role="a"), Rung(after_seconds=1, role="b"))
     with pytest.raises(ValidationError, match="must grow"):
         AlertSettings(ladders={"high": backwards})
-
-
-def act(move: str, alert: Alert, now: int) -> Step | None:
-    if move == "ack":
-        return acknowledge(alert, "nurse", "seen-going", now, SETTINGS)
-    if move == "claim":
-        return claim(alert, "nurse", now)
-    return resolve(alert, "done", "nurse", now) if move == "resolve" else advance(alert, now, SETTINGS)
-
-
-@given(
-    moves=st.lists(
-        st.one_of(
-            st.tuples(st.just("fact"), st.integers(1, 9), st.sampled_from(["low-medium", "medium", "high"])),
-            st.tuples(st.just("end"), st.integers(1, 9), st.just("")),
-            st.tuples(st.sampled_from(["ack", "claim", "resolve", "wait"]), st.integers(1, 400), st.just("")),
-        ),
-        max_size=30,
-    )
-)
-def test_whatever_happens_one_alert_is_open_and_it_stays_consistent(moves: list[tuple[str, int, str]]) -> None:
-    current: Alert | None = None
-    now, change, keys = NOW, 0, []
-    for move, number, band in moves:
-        now += number * SECOND
-        change += 1
-        before = current
-        step: Step | None = None
-        if move in ("fact", "end"):
-            status = "active" if move == "fact" else "inactive"
-            step = take_fact(fact(change, status=status, band=band or "high"), current, now, SETTINGS)
-        elif current is not None and (current.is_open or move == "wait"):
-            step = act(move, current, now)
-        if step is None:
-            continue
-        current = step.alert
-        keys += [page.key for page in step.pages]
-        if before is not None and before.is_open:
-            assert current.alert_id == before.alert_id
-        if current.acknowledged_at is not None or not current.is_open:
-            assert current.next_step_at is None
-        assert current.is_open == (current.state not in ("resolved", "auto-cleared", "rejected"))
-
-    assert len(keys) == len(set(keys))

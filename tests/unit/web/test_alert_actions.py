@@ -61,6 +61,7 @@ async def test_resolving_needs_a_reason_and_moves_the_alert_to_done(site: Site) 
     ],
 )
 async def test_every_command_is_part_of_the_story(site: Site, action: str, form: dict[str, str], trace: str) -> None:
+    await site.session("nurse", name="dana")
     async with await site.signed_in("charge-nurse") as browser:
         answer = await browser.post(f"/alerts/alert-01/{action}", data=form)
 

@@ -1,14 +1,15 @@
 """Steps 17-18: alerts and what happened to them, as stored."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from sqlalchemy import ColumnElement, case, func, or_, select, update
+from sqlalchemy import ColumnElement, case, exists, func, or_, select, update
 
 from pulseweir.backends.repository import changes
 from pulseweir.backends.repository.rows import AlertRow, TransitionRow
-from pulseweir.backends.repository.schema import ALERT, ALERT_TRANSITION
+from pulseweir.backends.repository.schema import ALERT, ALERT_TRANSITION, FLAG, LIVE_ROW
+from pulseweir.backends.repository.scores import DEFAULT_MODEL
 from pulseweir.backends.repository.store import Transaction
 
 Tab = Literal["unit", "mine", "unassigned", "escalated", "done", "missed", "devices"]
@@ -17,6 +18,17 @@ technical ones that page nurses."""
 
 CLINICAL, TECHNICAL = "clinical", "technical"
 """Kinds of alerts: about a patient, about a device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a patient is and who answers for them."""
+
+    ward: str
+    bed: str | None
+    care_team_id: str | None
+    care_team: str | None
+
 
 _RANK = case((ALERT.c.priority == "high", 0), (ALERT.c.priority == "medium", 1), else_=2)
 
@@ -113,6 +125,43 @@ def due(transaction: Transaction, now: int, *, limit: int = 200) -> list[AlertRo
         .limit(limit)
     )
     return changes.typed(AlertRow, transaction.execute(query))
+
+
+def misplaced(transaction: Transaction) -> list[tuple[str, Place]]:
+    """Open alerts whose patient is now elsewhere, or another team's, with the place; one nobody can place stays."""
+    model = case((ALERT.c.kind == CLINICAL, ALERT.c.rule), else_=DEFAULT_MODEL)
+    columns = ("ward", "bed", "care_team_id", "care_team")
+    query = (
+        select(ALERT.c.alert_id, *(LIVE_ROW.c[name] for name in columns))
+        .join(LIVE_ROW, (LIVE_ROW.c.patient_id == ALERT.c.patient_id) & (LIVE_ROW.c.model == model))
+        .where(ALERT.c.closed_at.is_(None), LIVE_ROW.c.ward.is_not(None))
+        .where(or_(*(ALERT.c[name].is_distinct_from(LIVE_ROW.c[name]) for name in columns)))
+    )
+    return [(alert_id, Place(*place)) for alert_id, *place in transaction.execute(query)]
+
+
+def owned(transaction: Transaction) -> list[tuple[str, str, str | None]]:
+    """Open alerts that have an owner: alert, owner, ward."""
+    query = select(ALERT.c.alert_id, ALERT.c.owner, ALERT.c.ward).where(
+        ALERT.c.closed_at.is_(None), ALERT.c.owner.is_not(None)
+    )
+    return [(alert_id, owner, ward) for alert_id, owner, ward in transaction.execute(query)]
+
+
+def closed_while_present(transaction: Transaction, before: int) -> list[tuple[str, str]]:
+    """Newest alerts of patients that a person closed at `before` or earlier, each with the Flag that still stands."""
+    newer = ALERT.alias("newer")
+    newest = ~exists().where(
+        newer.c.patient_id == ALERT.c.patient_id, newer.c.rule == ALERT.c.rule, newer.c.raised_at > ALERT.c.raised_at
+    )
+    same = (ALERT.c.patient_id == FLAG.c.patient_id) & (ALERT.c.rule == FLAG.c.rule)
+    query = (
+        select(ALERT.c.alert_id, FLAG.c.flag_id)
+        .join(ALERT, same)
+        .where(FLAG.c.status == "active", FLAG.c.backfill.is_(False))
+        .where(ALERT.c.state.in_(("resolved", "rejected")), ALERT.c.closed_at <= before, newest)
+    )
+    return [(alert_id, flag_id) for alert_id, flag_id in transaction.execute(query)]
 
 
 def save(transaction: Transaction, row: AlertRow, events: Iterable[TransitionRow]) -> AlertRow:

@@ -25,9 +25,9 @@ def _alert_columns() -> list[sa.Column[Any]]:
     return [
         sa.Column("kind", sa.Text(), nullable=False, server_default="clinical"),
         sa.Column("device_id", sa.Text(), nullable=True),
-        sa.Column("reds_json", sa.Text(), nullable=False, server_default="[]"),
+        sa.Column("reds_json", sa.Text(), nullable=False, server_default="null"),
         sa.Column("baseline_score", sa.Float(), nullable=True),
-        sa.Column("baseline_reds_json", sa.Text(), nullable=False, server_default="[]"),
+        sa.Column("baseline_reds_json", sa.Text(), nullable=False, server_default="null"),
         sa.Column("paged_at", sa.BigInteger(), nullable=True),
         sa.Column("ladder_since", sa.BigInteger(), nullable=True),
         sa.Column("suppressed_seconds", sa.Float(), nullable=False, server_default="0"),
