@@ -255,10 +255,8 @@ def _is_recorded(window: ScoredWindow, stored: Mapping[WindowKey, RecordedWindow
 
 
 def _is_lower_bound(window: RecordedWindow) -> bool:
-    missing, unknown = (
-        msgspec.json.decode(text, type=list[str]) for text in (window.missing_json, window.unknown_json)
-    )
-    return is_lower_bound(window.status, missing, unknown)
+    listed = (window.missing_json, window.doubtful_json, window.unknown_json)
+    return is_lower_bound(window.status, *(msgspec.json.decode(text, type=list[str]) for text in listed))
 
 
 def _same_revision(window: ScoredWindow, known: RecordedWindow) -> bool:

@@ -14,7 +14,8 @@ from pulseweir.backends.repository.rows import FlagRow, LiveRow, ScoreRow
 from pulseweir.hot_path.care_routing import Routes, routes
 from pulseweir.hot_path.flag import SEVERITY, FlagSettings, is_outside
 from pulseweir.hot_path.flag_record import link_to_flags
-from pulseweir.hot_path.score_wording import contributions, headline, rationale
+from pulseweir.hot_path.score_doubts import Facts, is_lower_bound, sentences
+from pulseweir.hot_path.score_wording import headline
 from pulseweir.hot_path.scored_window import ScoredWindow, all_scored_windows
 from pulseweir.hot_path.settings import CareRoutingSettings
 from pulseweir.records.flag_facts import FLAG_CLOSED, FLAG_OPENED, FLAG_UPDATED, FlagFact, flag_fact_table
@@ -207,11 +208,11 @@ def _shared_columns(window: ScoredWindow, now: int) -> dict[str, Any]:
 
 
 def _reason(row: FlagRow, window: ScoreRow | None) -> str:
-    told = headline(row.rule, row.last_score, row.last_band)
     if window is None:
-        return told
-    missing, stale = (msgspec.json.decode(text, type=list[str]) for text in (window.missing_json, window.stale_json))
-    return f"{told}. {rationale(contributions(window.contributions_json), missing, stale)}"
+        return headline(row.rule, row.last_score, row.last_band)
+    facts = Facts.of(window)
+    at_least = is_lower_bound(facts.status, facts.missing, facts.doubtful, facts.unknown)
+    return f"{headline(row.rule, row.last_score, row.last_band, at_least=at_least)}. {sentences(facts)}"
 
 
 _SHARED = (

@@ -6,9 +6,12 @@ two SpO2 scales).
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import msgspec
 
+from pulseweir.backends.repository.rows import ScoreRow
 from pulseweir.hot_path.score_wording import Contribution, contributions, parameter_title, rationale
 from pulseweir.hot_path.scored_window import INSUFFICIENT, ScoredWindow
 from pulseweir.records.consciousness import TITLES, letter_of
@@ -35,6 +38,30 @@ _NEWEST_IS = {
     "not-understood": "newest entry not understood",
 }
 _NOT_KNOWN = {"age": "Age not known.", "pregnancy": "Pregnancy not known."}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is told of a window that was stored, named as in `ScoredWindow`."""
+
+    status: str
+    score: float | None
+    contributions_json: str
+    inputs_json: str
+    missing: list[str]
+    stale: list[str]
+    doubtful: list[str]
+    unknown: list[str]
+
+    @classmethod
+    def of(cls, row: ScoreRow) -> Self:
+        """The facts of a row of the repository."""
+        listed = (row.missing_json, row.stale_json, row.doubtful_json, row.unknown_json)
+        names = (msgspec.json.decode(text, type=list[str]) for text in listed)
+        return cls(row.status, row.score, row.contributions_json, row.inputs_json, *names)
+
+
+Told = ScoredWindow | Facts
 
 
 class Newest(msgspec.Struct, frozen=True):
@@ -80,16 +107,16 @@ def flat_lines(entries: Iterable[Input], parameters: Iterable[str]) -> set[str]:
     return {name for name in parameters if flat.intersection(vitals_of(name))}
 
 
-def is_lower_bound(status: str, missing: Sequence[str], unknown: Sequence[str]) -> bool:
-    """Whether a score is the least that the true one can be: parts are missing, and no part was taken at its highest.
+def is_lower_bound(status: str, missing: Sequence[str], doubtful: Sequence[str], unknown: Sequence[str]) -> bool:
+    """Whether a score is the least that the true one can be: parts are missing, none is old or taken at its highest.
 
-    >>> is_lower_bound("partial", ["temperature"], []), is_lower_bound("partial", ["pulse"], ["spo2_scale"])
+    >>> is_lower_bound("partial", ["temperature"], [], []), is_lower_bound("partial", ["pulse"], [], ["spo2_scale"])
     (True, False)
     """
-    return status == "partial" and bool(missing) and SPO2_SCALE not in unknown
+    return status == "partial" and bool(missing) and not doubtful and SPO2_SCALE not in unknown
 
 
-def sentences(window: ScoredWindow) -> str:
+def sentences(window: Told) -> str:
     """What raised a window's score, by which readings, and what of it is missing, doubtful or not known."""
     parts, entries = contributions(window.contributions_json), inputs(window.inputs_json)
     if window.status == INSUFFICIENT:
@@ -141,7 +168,7 @@ def _percent(fraction: float | None) -> str:
     return f"{number * 100 if number <= 1 else number:g}"
 
 
-def _doubts(window: ScoredWindow, entries: Sequence[Input]) -> list[str]:
+def _doubts(window: Told, entries: Sequence[Input]) -> list[str]:
     by_vital = {entry.vital: entry for entry in entries}
     found = []
     for name in window.doubtful:
@@ -158,14 +185,14 @@ def _flat(parameters: Iterable[str]) -> list[str]:
     return [f"Unchanged for hours, check the sensor: {named}."] if named else []
 
 
-def _unknowns(window: ScoredWindow, parts: Sequence[Contribution]) -> list[str]:
+def _unknowns(window: Told, parts: Sequence[Contribution]) -> list[str]:
     told = [_NOT_KNOWN[name] for name in window.unknown if name in _NOT_KNOWN]
     if SPO2_SCALE in window.unknown:
         told.append(_scale_not_known(window, parts))
     return told
 
 
-def _scale_not_known(window: ScoredWindow, parts: Sequence[Contribution]) -> str:
+def _scale_not_known(window: Told, parts: Sequence[Contribution]) -> str:
     totals = _totals_by_scale(window, parts)
     if totals is None:
         return "SpO2 scale not known."
@@ -174,7 +201,7 @@ def _scale_not_known(window: ScoredWindow, parts: Sequence[Contribution]) -> str
     return f"SpO2 scale not known: {totals[0]:g} on scale 1, {totals[1]:g} on scale 2; the higher is used."
 
 
-def _totals_by_scale(window: ScoredWindow, parts: Sequence[Contribution]) -> tuple[float, float] | None:
+def _totals_by_scale(window: Told, parts: Sequence[Contribution]) -> tuple[float, float] | None:
     spo2 = next((part for part in parts if part.parameter == "spo2"), None)
     if window.score is None or spo2 is None or spo2.on_scale_1 is None or spo2.on_scale_2 is None:
         return None
@@ -182,7 +209,7 @@ def _totals_by_scale(window: ScoredWindow, parts: Sequence[Contribution]) -> tup
     return rest + spo2.on_scale_1, rest + spo2.on_scale_2
 
 
-def _bound(window: ScoredWindow, parts: Sequence[Contribution]) -> str:
+def _bound(window: Told, parts: Sequence[Contribution]) -> str:
     """Which way the true score can lie from a partial one."""
     totals = _totals_by_scale(window, parts) if SPO2_SCALE in window.unknown else None
     is_incomplete = bool(window.missing or window.stale)

@@ -43,6 +43,21 @@ async def test_a_batch_is_recorded_and_its_flag_published(repository: Repository
     assert fact.reason == "NEWS2 8 (high). Raised by pulse 2."
 
 
+async def test_what_is_told_of_a_flag_says_what_was_missing_doubtful_and_not_known(
+    repository: Repository, bus: EmbeddedBus
+) -> None:
+    heart = '[{"vital":"heart_rate","value":131,"newest":{"value":0,"quality":"impossible"}}]'
+    facts = {"missing": ["temperature"], "doubtful": ["pulse"], "unknown": ["age"], "inputs_json": heart}
+
+    await record_stage(repository, bus).handle(table(row("p1", 1, 8, status="partial", **facts)))
+
+    [fact] = await published(bus)
+    assert fact.reason == (
+        "NEWS2 8 (high). Raised by pulse 2. Missing: temperature. Doubtful: pulse (newest reading impossible;"
+        " last good value used). Age not known. The true score may be higher."
+    )
+
+
 async def test_redelivery_changes_nothing(repository: Repository, bus: EmbeddedBus) -> None:
     batch = table(row("p1", 0, 8), row("p1", 1, 8), live("p1", 2, 9))
     await record_stage(repository, bus).handle(batch)

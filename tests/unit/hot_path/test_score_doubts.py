@@ -198,6 +198,7 @@ def test_too_few_values_tell_what_is_known_so_far() -> None:
     ("facts", "told"),
     [
         ({"status": "partial", "missing": ["temperature"]}, "NEWS2 at least 8 (high): review"),
+        ({"status": "partial", "missing": ["temperature"], "doubtful": ["pulse"]}, "NEWS2 8 (high): review"),
         ({"status": "partial", "unknown": ["age"]}, "NEWS2 8 (high): review"),
         ({"status": "partial", "missing": ["pulse"], "unknown": ["spo2_scale"]}, "NEWS2 8 (high): review"),
         ({}, "NEWS2 8 (high): review"),

@@ -87,6 +87,7 @@ class RecordedWindow:
     flag_id: str | None
     status: str
     missing_json: str
+    doubtful_json: str
     unknown_json: str
 
 
