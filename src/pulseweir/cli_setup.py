@@ -53,26 +53,35 @@ def device_add(
 
 @device_app.command("list")
 def device_list(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Every device, without keys."""
+    """Every device, without keys: registered or heard of, when it last measured, how far its clock is off."""
+    from pulseweir.operations.device_clocks import known_devices, shown
+
     with explained():
-        devices = [_without_keys(device) for device in _registry(data_dir).list_devices()]
+        registered = [_without_keys(device) for device in _registry(data_dir).list_devices()]
+        heard = known_devices(settings_for(data_dir), Clock())
+    others = sorted(heard.keys() - {device["device_id"] for device in registered})
+    listed = [*registered, *({"device_id": one, "kind": "", "enabled": None, "children": None} for one in others)]
+    devices = [device | shown(heard.get(device["device_id"])) for device in listed]
     if as_json:
         print_json(devices)
     else:
-        print_rows(devices, ("device_id", "kind", "enabled", "children"))
+        print_rows(devices, ("device_id", "kind", "enabled", "children", "last_measured_at", "clock", "signals"))
 
 
 @device_app.command("show")
 def device_show(device_id: DeviceId, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """One device, without keys, with when it was last heard of."""
+    """One device, without keys, with when it was last heard of and how far its clock is off."""
+    from pulseweir.operations.device_clocks import known_devices, shown
+
     with explained():
+        known = known_devices(settings_for(data_dir), Clock()).get(device_id)
         registry = _registry(data_dir)
         device = registry.get(device_id)
         activity = registry.activity().get(device_id)
     if device is None:
         typer.echo(f"pulseweir: no device {device_id}. Register it: pulseweir device add {device_id}", err=True)
         end(FINDINGS)
-    row = {**_without_keys(device), "activity": activity}
+    row = {**_without_keys(device), "activity": activity, **shown(known)}
     print_json(row) if as_json else print_rows([row], tuple(row))
 
 

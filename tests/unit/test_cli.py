@@ -13,9 +13,14 @@ from typer.testing import CliRunner, Result
 
 from pulseweir import __version__
 from pulseweir.backends.bus.embedded import EmbeddedBus
+from pulseweir.backends.repository import device_signals
+from pulseweir.backends.repository.rows import DeviceSignalRow
 from pulseweir.cli import app
+from pulseweir.cli_output import settings_for
+from pulseweir.clock import Clock, real_microseconds, to_text
 from pulseweir.ingest.catalog import catalog_directory
 from pulseweir.operations.conserve import balance
+from pulseweir.systems import open_repository
 
 OXIMETER = catalog_directory() / "pulse-oximeter"
 MAPPINGS = (
@@ -144,6 +149,42 @@ def test_a_device_is_added_listed_shown_and_never_shows_its_keys(data: tuple[str
     assert decoded(shown)["enabled"] is True
     assert key
     assert key not in listed.stdout + shown.stdout
+
+
+def test_a_device_shows_when_it_measured_and_how_far_its_clock_is_off(data: tuple[str, str]) -> None:
+    now = real_microseconds()
+    call("device", "add", "m-1", "--kind", "bedside-monitor", *data)
+    call("device", "add", "m-2", *data)
+    directory = Path(data[1])
+    repository = open_repository(settings_for(directory), Clock())
+    heard = [
+        DeviceSignalRow(device_id=name, patient_id=f"patient-of-{name}", type="heart-rate", received_at=now,
+                        good_at=now - 60_000_000, skew_seconds=skew, signals_json=signals, updated_at=now)
+        for name, skew, signals in (("m-1", 7_200.0, '["clock-ahead"]'), ("child-3", -0.2, "[]"))
+    ]  # fmt: skip
+    with repository.writing() as transaction:
+        device_signals.save(transaction, heard)
+    repository.close()
+
+    rows = {row["device_id"]: row for row in decoded(call("device", "list", *data, "--json"))}
+    shown = decoded(call("device", "show", "m-1", *data, "--json"))
+    text = call("device", "list", *data).stdout
+    doctor = call("doctor", *data, "--json")
+
+    assert [(rows[name]["clock"], rows[name]["signals"]) for name in ("m-1", "m-2", "child-3")] == [
+        ("+2 h 00 min", ["clock-ahead"]),
+        ("", []),
+        ("right", []),
+    ]
+    assert rows["m-1"]["last_measured_at"] == to_text(now - 60_000_000)
+    assert (shown["skew_seconds"], shown["clock"]) == (7_200.0, "+2 h 00 min")
+    assert "+2 h" in text
+    assert "patient-of" not in text + doctor.stdout
+    assert doctor.exit_code == 1
+    [clocks] = [one for one in decoded(doctor) if one["check"] == "device clocks"]
+    assert "m-1 +2 h 00 min" in clocks["found"]
+    assert "child-3" not in clocks["found"]
+    assert "zone" in clocks["remedy"]
 
 
 def test_a_device_that_exists_is_not_added_again(data: tuple[str, str]) -> None:

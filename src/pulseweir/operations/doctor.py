@@ -7,6 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
+from pulseweir.clock import Clock
 from pulseweir.errors import PulseweirError
 from pulseweir.operations.findings import Finding
 from pulseweir.settings import Settings
@@ -26,6 +27,7 @@ def examine(settings: Settings) -> list[Finding]:
         *(_port(name, port) for name, port in _ports(settings)),
         _catalog(),
         *_fhir(settings),
+        *_clocks(settings),
     ]
 
 
@@ -91,3 +93,12 @@ def _fhir(settings: Settings) -> list[Finding]:
     from pulseweir.operations.doctor_fhir import examine_fhir
 
     return asyncio.run(examine_fhir(settings))
+
+
+def _clocks(settings: Settings) -> list[Finding]:
+    from pulseweir.operations.device_clocks import examine_clocks
+
+    try:
+        return examine_clocks(settings, Clock.from_environment())
+    except PulseweirError as error:
+        return [Finding("device clocks", False, "the repository cannot be read", str(error))]

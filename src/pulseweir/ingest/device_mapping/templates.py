@@ -119,6 +119,17 @@ class Template:
             return [self._measurement({**envelope, "matchedToken": token}, budget) for token in tokens]
         return [self._measurement(token, budget) for token in tokens]
 
+    def timestamps(self, envelope: dict[str, object], budget: Budget) -> list[object]:
+        """The timestamp token of each match, as the message has it.
+
+        Raises:
+            MessageError: The message does not hold what the template asks for.
+            ExpressionFault: Its type match cannot be evaluated.
+        """
+        tokens = self.type_match.find_all(envelope, budget) if self.type_match is not None else []
+        scopes = [{**envelope, "matchedToken": token} for token in tokens] if self.uses_envelope else tokens
+        return [self._token(self.timestamp, scope, budget) for scope in scopes]
+
     def _measurement(self, scope: object, budget: Budget) -> Measurement:
         device_id = self._text(self.device, scope, budget)
         occurred_at = self._convert(self.timestamp, scope, budget, instant_of)

@@ -87,6 +87,24 @@ def parse_instant(text: str) -> int:
     return checked_instant(_microseconds(moment) - _offset_microseconds(zone))
 
 
+def names_no_zone(token: object) -> bool:
+    """Whether a timestamp token is a text with a time of day and without its zone: it is taken for UTC.
+
+    >>> [names_no_zone(text) for text in ("2026-01-01T10:00:00", "2026-01-01T10:00Z", "2026-01-01", "soon")]
+    [True, False, False, False]
+    """
+    if not isinstance(token, str):
+        return False
+    found = _ISO.fullmatch(token)
+    if found is not None:
+        return found[2] is not None and found[3] is None
+    try:
+        parse_instant(token)
+    except ExpressionFault:
+        return False
+    return ":" in token and not token.rstrip().endswith("GMT")
+
+
 def _parse_other(text: str) -> int:
     # All of these forms hold a slash or a comma; trying them on any other text would be slow.
     if len(text) < 40 and ("/" in text or "," in text):

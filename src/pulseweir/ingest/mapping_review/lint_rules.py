@@ -81,6 +81,9 @@ RULES = {
     "message-unmatched": Rule("warning", "A message given matches no template."),
     "observation-rejected": Rule("error", "Measurements of a message given fit no Observation."),
     "double-match": Rule("warning", "Two templates make the same value of one message, at the same instant."),
+    "time-without-zone": Rule(
+        "warning", "A time of day of a message given has no zone: it is taken for UTC, and may be local time."
+    ),
     "implausible-value": Rule(
         "warning", "A value outside the plausible range of its code, in the unit of the mapping."
     ),

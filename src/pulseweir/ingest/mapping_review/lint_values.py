@@ -1,4 +1,4 @@
-"""Steps 4 and 5c: what messages reveal about a pair of mappings: refusals, doubles, implausible values. Pure."""
+"""Steps 4 and 5c: what messages reveal about a pair of mappings: refusals, doubles, times, implausible values. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
@@ -7,6 +7,7 @@ from pulseweir.errors import MessageError
 from pulseweir.ingest.device_mapping.budget import Budget
 from pulseweir.ingest.device_mapping.collection import DeviceMapping
 from pulseweir.ingest.device_mapping.templates import Measurement
+from pulseweir.ingest.device_mapping.tokens import ExpressionFault, names_no_zone
 from pulseweir.ingest.fhir_mapping.collection import FhirMapping
 from pulseweir.ingest.fhir_mapping.values import decimal_text
 from pulseweir.ingest.mapping_review.findings import Finding
@@ -61,6 +62,7 @@ def _of_message(
         message = "No template matches it: pulseweir mapping explain says why."
         yield found("message-unmatched", f"message {at}", message, "", mapping="message")
     yield from _doubles(device_mapping, envelope)
+    yield from _zones(device_mapping, envelope)
     for measurement in device_mapping.normalize(envelope):
         for name, text in measurement.properties.items():
             part = parts.get((measurement.type.casefold(), name))
@@ -84,6 +86,20 @@ def _doubles(mapping: DeviceMapping, envelope: dict[str, object]) -> Iterator[Fi
             message = f"Templates {first} and {second} both make {', '.join(shared) or 'the event'} of one message."
             member = f"template[{second}].template.typeMatchExpression"
             yield found("double-match", one.type, message, "Narrow one of them, or remove it.", member=member)
+
+
+def _zones(mapping: DeviceMapping, envelope: dict[str, object]) -> Iterator[Finding]:
+    """Times of day without a zone: a device that sends its local time so is hours ahead, or looks hours late."""
+    for template in mapping.templates:
+        try:
+            times = template.timestamps(envelope, Budget())
+        except (MessageError, ExpressionFault):
+            continue
+        if any(map(names_no_zone, times)):
+            message = "A time has no zone and is taken for UTC: a local time is then wrong by its whole offset."
+            remedy = "Let the device send Z or its offset, or append it in the expression, with join()."
+            member = f"template[{template.index}].template.timestampExpression"
+            yield found("time-without-zone", template.type_name, message, remedy, member=member)
 
 
 def _value(part: Part, text: str) -> Iterator[Finding]:

@@ -145,6 +145,12 @@ CASES: dict[str, list[Case]] = {
         numbers("29463-7", "kg", 70_000),
         numbers("8867-4", "/min", 0),
     ],
+    "time-without-zone": [
+        (device(), fhir(), [BODY | {"at": "2030-01-01T10:00:00"}]),
+        (device(), fhir(), [BODY | {"at": "2030-01-01 10:00"}, BODY]),
+        (device(), None, [BODY | {"at": "01/31/2030 10:00:00 PM"}]),
+        (calculated(), None, [BODY | {"at": "2030-01-01T10:00:00.250"}]),
+    ],
     "scientific-number": [numbers("8867-4", "/min", 0.000001)],
 }
 
@@ -303,3 +309,12 @@ def test_every_vital_of_the_house_is_a_quantity_in_its_unit(vital: Any) -> None:
 def test_no_code_is_of_two_quantities() -> None:
     assert len(QUANTITY_BY_CODE) == sum(len(known.codes) for known in QUANTITIES)
     assert all(unit.code == code for code, unit in UNIT_BY_CODE.items())
+
+
+@pytest.mark.parametrize(
+    "text", ["2030-01-01T10:00:00Z", "2030-01-01T10:00:00+02:00", "2030-01-01T10:00:00 -0500", "2030-01-01"]
+)
+def test_a_time_with_its_zone_and_a_day_are_no_finding(text: str) -> None:
+    found = lint(device(), fhir(), [BODY | {"at": text}])
+
+    assert "time-without-zone" not in {one.rule for one in found}
