@@ -8,11 +8,10 @@ from pulseweir.backends.repository import device_signals
 from pulseweir.backends.repository.rows import DeviceSignalRow
 from pulseweir.clock import Clock, to_text
 from pulseweir.operations.findings import Finding
+from pulseweir.records.signal_facts import skew_text
 from pulseweir.settings import Settings
 from pulseweir.systems import open_repository
 
-_MINUTE_SECONDS = 60
-_HOUR_MINUTES = 60
 _DAY_MICROSECONDS = 86_400 * 1_000_000
 
 
@@ -42,20 +41,6 @@ def shown(row: DeviceSignalRow | None) -> dict[str, Any]:
         "clock": skew_text(row.skew_seconds),
         "signals": msgspec.json.decode(row.signals_json, type=list[str]),
     }
-
-
-def skew_text(seconds: float) -> str:
-    """A clock's difference from the hub's, as short as it matters.
-
-    >>> skew_text(7_200), skew_text(-0.4), skew_text(-95), skew_text(480)
-    ('+2 h 00 min', 'right', '-2 min', '+8 min')
-    """
-    minutes = round(abs(seconds) / _MINUTE_SECONDS)
-    if not minutes:
-        return "right"
-    sign = "+" if seconds > 0 else "-"
-    hours, rest = divmod(minutes, _HOUR_MINUTES)
-    return f"{sign}{hours} h {rest:02d} min" if hours else f"{sign}{minutes} min"
 
 
 def examine_clocks(settings: Settings, clock: Clock) -> list[Finding]:

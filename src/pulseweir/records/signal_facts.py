@@ -21,6 +21,9 @@ SILENT, FROZEN, IMPOSSIBLE, CLOCK_AHEAD = "silent", "frozen", "impossible", "clo
 SIGNALS = (SILENT, FROZEN, IMPOSSIBLE, CLOCK_AHEAD)
 """Every signal, in the order of screens."""
 
+_MINUTE_SECONDS = 60
+_HOUR_MINUTES = 60
+
 
 class SignalFact(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a signal after its latest change; a newer one replaces all older ones.
@@ -106,6 +109,20 @@ def signal_facts(table: pa.Table) -> Sequence[SignalFact]:
 def heard_devices(table: pa.Table) -> Sequence[DeviceHeard]:
     """What was heard of devices among rows of `alert-events`, in order; other rows are left out."""
     return _decoded(table, frozenset({DEVICE_HEARD}), DeviceHeard)
+
+
+def skew_text(seconds: float) -> str:
+    """A clock's difference from the hub's, as short as it matters.
+
+    >>> skew_text(7_200), skew_text(-0.4), skew_text(-95), skew_text(480)
+    ('+2 h 00 min', 'right', '-2 min', '+8 min')
+    """
+    minutes = round(abs(seconds) / _MINUTE_SECONDS)
+    if not minutes:
+        return "right"
+    sign = "+" if seconds > 0 else "-"
+    hours, rest = divmod(minutes, _HOUR_MINUTES)
+    return f"{sign}{hours} h {rest:02d} min" if hours else f"{sign}{minutes} min"
 
 
 _Fact = TypeVar("_Fact", SignalFact, DeviceHeard)

@@ -9,11 +9,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from pulseweir.backends.repository import Transaction, alerts, flags, scores
-from pulseweir.backends.repository.rows import AlertRow, FlagRow, LiveRow, ScoreRow, TransitionRow
+from pulseweir.backends.repository import Transaction, alerts, device_signals, flags, scores
+from pulseweir.backends.repository.rows import AlertRow, DeviceSignalRow, FlagRow, LiveRow, ScoreRow, TransitionRow
 from pulseweir.hot_path.score_wording import RESPONSE
 from pulseweir.records.codes import VITAL_BY_NAME
 from pulseweir.records.identifiers import risk_assessment_id
+from pulseweir.records.signal_facts import skew_text
 from pulseweir.site_time import SiteTime
 from pulseweir.web import doubts
 from pulseweir.web.alert_actions import RESOLVE_REASONS, acknowledge_reasons
@@ -80,6 +81,7 @@ class _Record:
     alerts: list[AlertRow]
     flags: list[FlagRow]
     happened: dict[str, list[TransitionRow]]
+    devices: list[DeviceSignalRow]
 
 
 async def show_patient(request: Request, screens: Screens, viewer: Viewer) -> Response:
@@ -166,6 +168,7 @@ def _read(transaction: Transaction, patient_id: str) -> _Record | None:
         shown,
         flags.open_flags(transaction, patient_id=patient_id),
         happened,
+        device_signals.of_patient(transaction, patient_id),
     )
 
 
@@ -203,6 +206,7 @@ def _facts(screens: Screens, viewer: Viewer, record: _Record, person: Person) ->
         "acknowledge_reasons": acknowledge_reasons(screens),
         "resolve_reasons": RESOLVE_REASONS,
         "flags": record.flags,
+        "devices": [(one, skew_text(one.skew_seconds)) for one in record.devices],
         "risk_assessment": _assessment(record.last_final),
     }
 

@@ -9,7 +9,8 @@ from starlette.routing import Route
 
 import invented_ward
 from invented_ward import BEDS
-from pulseweir.backends.repository import alerts, people, reports, scores
+from pulseweir.backends.repository import alerts, device_signals, people, reports, scores
+from pulseweir.backends.repository.rows import DeviceSignalRow
 from pulseweir.clock import Clock
 from pulseweir.web.pages import DISCLAIMER, Pages
 from pulseweir.web.security import CHART_POLICY, STRICT_POLICY
@@ -163,6 +164,23 @@ async def test_a_dead_fhir_service_costs_names_but_no_page(without_fhir: Site) -
 
     assert "Bed 01" in board.text
     assert "The FHIR service does not answer" in charts.json()["tables"]
+
+
+async def test_the_patient_page_says_when_each_device_spoke_and_how_far_its_clock_is_off(site: Site) -> None:
+    heard = site.repository.clock.now_microseconds()
+    known = DeviceSignalRow(
+        device_id="monitor-1", patient_id="invented-01", type="heart-rate", received_at=heard, good_at=None,
+        skew_seconds=7_200.0, signals_json="[]", updated_at=heard,
+    )  # fmt: skip
+    other = replace(known, device_id="monitor-2", patient_id="invented-02")
+    await site.repository.write(device_signals.save, [known, other])
+    async with await site.signed_in("nurse") as browser:
+        page = (await browser.get("/patients/invented-01")).text
+
+    assert "its clock +2 h 00 min" in page
+    assert "no good reading" in page
+    assert "monitor-1" in page
+    assert "monitor-2" not in page
 
 
 async def test_looking_at_a_patient_is_on_record(site: Site) -> None:
