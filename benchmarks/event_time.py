@@ -164,7 +164,8 @@ class _Worn:
 
 
 def _context(born: str, sex: str, ward: str, bed: str) -> PatientContext:
-    known: dict[str, Any] = {"version": 1, "birth_date": date.fromisoformat(born), "sex": sex, "ward": ward, "bed": bed}
+    day = date.fromisoformat(born)
+    known: dict[str, Any] = {"version": 1, "birth_date": day, "born": (day, day), "sex": sex, "ward": ward, "bed": bed}
     known |= {"spo2_scale": 1, "pregnant": False}
     names = {one.name for one in dataclasses.fields(PatientContext)}
     return PatientContext(**{name: value for name, value in known.items() if name in names})

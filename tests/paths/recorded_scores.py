@@ -27,10 +27,11 @@ def windows_of(journey: Journey, patient: Patient) -> list[ScoreRow]:
 def told(row: ScoreRow) -> ExpectedScore:
     """A recorded window in the words of the reference."""
     missing = frozenset(msgspec.json.decode(row.missing_json, type=list[str]))
+    doubtful = frozenset(msgspec.json.decode(row.doubtful_json, type=list[str]))
     score = None if row.score is None else int(row.score)
     systolic = next((one for one in inputs_of(row) if one["vital"] == "systolic_bp" and one["usable"]), None)
     at = None if systolic is None else instant(systolic["occurred_at"])
-    return ExpectedScore(row.window_start, row.status, score, row.band, row.single_red, missing, at)
+    return ExpectedScore(row.window_start, row.status, score, row.band, row.single_red, missing, doubtful, at)
 
 
 def inputs_of(row: Scored) -> list[Json]:

@@ -20,6 +20,9 @@ POSSIBLE: dict[str, Callable[[float], bool]] = {
     "fio2": lambda number: 20 <= number <= 100,
     "oxygen_flow": lambda number: 0 <= number < 100,
     "glasgow_coma_scale": lambda number: 3 <= number <= 15,
+    "glasgow_coma_eye": lambda number: 1 <= number <= 4,
+    "glasgow_coma_verbal": lambda number: 1 <= number <= 5,
+    "glasgow_coma_motor": lambda number: 1 <= number <= 6,
 }
 USUAL = {
     "heart_rate": (20, 250),
@@ -44,6 +47,9 @@ LONGEST = {
     "fio2": 4 * HOUR,
     "oxygen_flow": 4 * HOUR,
     "glasgow_coma_scale": 4 * HOUR,
+    "glasgow_coma_eye": 4 * HOUR,
+    "glasgow_coma_verbal": 4 * HOUR,
+    "glasgow_coma_motor": 4 * HOUR,
 }
 SOURCES: dict[str, tuple[Key, ...]] = {
     "heart_rate": (("heart-rate", "heart_rate"),),
@@ -55,6 +61,19 @@ SOURCES: dict[str, tuple[Key, ...]] = {
     "fio2": (("inhaled-oxygen", "fio2"),),
     "oxygen_flow": (("oxygen-flow", "oxygen_flow"),),
     "glasgow_coma_scale": (("glasgow-coma-scale", "glasgow_coma_scale"),),
+    "glasgow_coma_eye": (("glasgow-coma-eye", "glasgow_coma_eye"),),
+    "glasgow_coma_verbal": (("glasgow-coma-verbal", "glasgow_coma_verbal"),),
+    "glasgow_coma_motor": (("glasgow-coma-motor", "glasgow_coma_motor"),),
+}
+FULL = {"glasgow_coma_scale": 15, "glasgow_coma_eye": 4, "glasgow_coma_verbal": 5, "glasgow_coma_motor": 6}
+VITALS_OF = {
+    "respiratory_rate": ("respiratory_rate",),
+    "spo2": ("spo2",),
+    "air_or_oxygen": ("fio2", "oxygen_flow"),
+    "systolic_bp": ("systolic_bp",),
+    "pulse": ("heart_rate",),
+    "consciousness": tuple(FULL),
+    "temperature": ("temperature",),
 }
 CORE = ("respiratory_rate", "spo2", "systolic_bp", "pulse", "temperature")
 
@@ -78,6 +97,7 @@ class ExpectedScore:
     band: str | None
     single_red: bool
     missing: frozenset[str]
+    doubtful: frozenset[str]
     systolic_from: int | None
 
 
@@ -85,8 +105,14 @@ def expected_scores(charted: Iterable[Charted], shift: int) -> list[ExpectedScor
     """One score for every instant that had a value, in order; a window ends with its wall-clock minute."""
     instants = list(charted)
     usable = {vital: usable_readings(instants, vital, shift) for vital in SOURCES}
+    charted_at = {vital: sorted(_instants(instants, vital, shift)) for vital in SOURCES}
     starts = sorted({(one.at + shift) // MINUTE * MINUTE for one in instants})
-    return [_score(start, usable) for start in starts]
+    return [_score(start, usable, charted_at) for start in starts]
+
+
+def _instants(charted: Sequence[Charted], vital: str, shift: int) -> set[int]:
+    """When anything of one vital was charted, possible or not."""
+    return {one.at + shift for one in charted if any(source in one.numbers for source in SOURCES[vital])}
 
 
 def usable_readings(charted: Sequence[Charted], vital: str, shift: int) -> list[Reading]:
@@ -152,28 +178,58 @@ def _leaps(readings: Sequence[Reading], place: int, vital: str) -> bool:
     return leap > 4 * sigma and leap > FASTEST_PER_MINUTE[vital] * minutes
 
 
-def _score(start: int, usable: dict[str, list[Reading]]) -> ExpectedScore:
+def _score(start: int, usable: dict[str, list[Reading]], charted_at: dict[str, list[int]]) -> ExpectedScore:
     end = start + MINUTE
     found = {vital: _latest(readings, end, LONGEST[vital]) for vital, readings in usable.items()}
-    coma = found["glasgow_coma_scale"]
     score = news2(
         respiratory_rate=_number(found["respiratory_rate"]),
         spo2=_number(found["spo2"]),
         on_oxygen=_on_oxygen(found["fio2"], found["oxygen_flow"]),
         systolic_bp=_number(found["systolic_bp"]),
         pulse=_number(found["heart_rate"]),
-        consciousness=None if coma is None else ("A" if coma.number == 15 else "CVPU"),
+        consciousness=_consciousness(found),
         temperature=_number(found["temperature"]),
     )
     missing = frozenset(score.missing)
+    doubtful = frozenset(
+        name
+        for name, vitals in VITALS_OF.items()
+        if name not in missing and _is_doubtful(vitals, found, charted_at, end)
+    )
     known = [name for name in CORE if name not in missing]
     systolic = found["systolic_bp"]
     from_at = None if systolic is None else systolic.at
-    if len(known) < 3:
-        return ExpectedScore(start, "insufficient-data", None, None, False, missing, from_at)
     red = any(points == 3 for points in score.parts.values())
-    status = "partial" if missing else "complete"
-    return ExpectedScore(start, status, score.total, score.band, red, missing, from_at)
+    if len(known) < 3 and not red and score.total < 5:
+        return ExpectedScore(start, "insufficient-data", None, None, False, missing, doubtful, from_at)
+    status = "partial" if missing or doubtful else "complete"
+    return ExpectedScore(start, status, score.total, score.band, red, missing, doubtful, from_at)
+
+
+def _is_doubtful(
+    vitals: Sequence[str], found: dict[str, Reading | None], charted_at: dict[str, list[int]], end: int
+) -> bool:
+    """Whether the newest thing charted is newer than the newest value that counts, and does not count itself."""
+    newest_used = max((one.at for vital in vitals if (one := found[vital]) is not None), default=None)
+    if newest_used is None:
+        return False
+    for vital in vitals:
+        place = bisect_left(charted_at[vital], end)
+        newest = charted_at[vital][place - 1] if place else newest_used
+        own = found[vital]
+        if newest > newest_used and (own is None or own.at < newest):
+            return True
+    return False
+
+
+def _consciousness(found: dict[str, Reading | None]) -> str | None:
+    """The newest of the coma scale and of parts that are below their best; a part at its best says nothing."""
+    said = [
+        (one.at, one.number < full)
+        for vital, full in FULL.items()
+        if (one := found[vital]) is not None and (vital == "glasgow_coma_scale" or one.number < full)
+    ]
+    return None if not said else ("CVPU" if max(said)[1] else "A")
 
 
 def _latest(readings: Sequence[Reading], end: int, longest: int) -> Reading | None:
@@ -186,11 +242,7 @@ def _number(reading: Reading | None) -> float | None:
 
 
 def _on_oxygen(fraction: Reading | None, flow: Reading | None) -> bool | None:
-    """The newer of concentration and flow says; of one instant either is enough."""
-    known = [one for one in (fraction, flow) if one is not None]
-    if not known:
+    """Either of concentration and flow is enough."""
+    if fraction is None and flow is None:
         return None
-    newest = max(one.at for one in known)
-    by_fraction = fraction is not None and fraction.at == newest and fraction.number > 21
-    by_flow = flow is not None and flow.at == newest and flow.number > 0
-    return by_fraction or by_flow
+    return (fraction is not None and fraction.number > 21) or (flow is not None and flow.number > 0)

@@ -181,8 +181,12 @@ def spikes(series: Indices, vital: Indices, occurred: Instants, number: Numbers)
     return found
 
 
+_FLAT_WITHIN = 4 * 60 * _MINUTE
+"""Long enough for ten readings of a cuff that measures every twenty minutes, and within what a window looks back."""
+
+
 def flat_lines(series: Indices, vital: Indices, occurred: Instants, number: Numbers, *, readings: int = 10) -> Marks:
-    """Readings that end a run of identical values: ten or more within the last hour, over a quarter of it or longer.
+    """Readings that end a run of identical values: ten or more within the last four hours, over a quarter hour or more.
 
     A sensor may have come off, or a value was carried on by hand. Such readings are marked for people, and still
     scored: charted values repeat honestly. Saturation of 100 % and slow vitals are exempt.
@@ -193,9 +197,9 @@ def flat_lines(series: Indices, vital: Indices, occurred: Instants, number: Numb
     starts[1:] = (series[1:] != series[:-1]) | (number[1:] != number[:-1])
     place = np.arange(len(series))
     first = np.maximum.accumulate(np.where(starts, place, 0))
-    span = int(np.ptp(occurred)) + 60 * _MINUTE + 1
+    span = int(np.ptp(occurred)) + _FLAT_WITHIN + 1
     keys = series * span + (occurred - occurred.min())
-    first = np.maximum(first, np.searchsorted(np.maximum.accumulate(keys), keys - 60 * _MINUTE))
+    first = np.maximum(first, np.searchsorted(np.maximum.accumulate(keys), keys - _FLAT_WITHIN))
     long = (place - first + 1 >= readings) & (occurred - occurred[first] >= 15 * _MINUTE)
     exempt = _EXEMPT_FROM_FLAT[vital] | ((vital == _SPO2) & (number == 100))
     flat: Marks = long & ~exempt
