@@ -10,7 +10,6 @@ from pulseweir.records.codes import VITALS
 from pulseweir.records.consciousness import LETTERS
 from pulseweir.scoring.bench import Bench
 from pulseweir.scoring.evaluation import CONSCIOUSNESS, GLASGOW, TREND_VITALS, VITALS_OF, Evaluation
-from pulseweir.scoring.models.news2 import MISSING, PARAMETERS
 from pulseweir.scoring.quality import FUTURE, GOOD, IMPOSSIBLE, QUALITIES, SUSPECT
 from pulseweir.scoring.settings import MICROSECONDS
 from pulseweir.scoring.shard_state import Source
@@ -20,11 +19,6 @@ Entry = dict[str, object]
 
 NOT_UNDERSTOOD = "not-understood"
 _TREND_COLUMN = {int(vital): column for column, vital in enumerate(TREND_VITALS)}
-
-
-def decided(points: Sequence[int]) -> list[str]:
-    """The parameters that have points."""
-    return [name for name, known in zip(PARAMETERS, points, strict=True) if known != MISSING]
 
 
 def _texts(instants: Integers) -> list[str]:
@@ -74,10 +68,16 @@ class Entries:
         self._occurred_text = _texts(readings["occurred"])
         self._effective = bench.effective[used].tolist()
         self._effective_text = _texts(bench.effective[used])
-        self._number = _or_none(np.round(readings["number"], 6)).tolist()
+        spoken = readings["vital"] == CONSCIOUSNESS
+        value = _or_none(np.round(readings["number"], 6))
+        for letter in range(len(LETTERS)):
+            value[spoken & (readings["number"] == letter)] = LETTERS[letter]
+        self._value: list[object] = value.tolist()
         # A good value that leaps from its predecessors is as suspect as an unusual one.
         leaps = (readings["quality"] == GOOD) & ~bench.usable[used]
-        self._quality = np.where(leaps, SUSPECT, readings["quality"]).tolist()
+        words = np.array(QUALITIES, np.object_)[np.where(leaps, SUSPECT, readings["quality"])]
+        words[spoken & (readings["quality"] == IMPOSSIBLE)] = NOT_UNDERSTOOD
+        self._quality: list[str] = words.tolist()
         self._flat = bench.flat[used].tolist()
         self._observation = [one.decode() for one in readings["observation"].tolist()]
 
@@ -89,71 +89,57 @@ class Entries:
 
     def basis(self, row: int, parameters: Collection[str]) -> list[str]:
         """The Observations that the score rests on."""
-        ids: list[str] = []
-        for parameter in parameters:
-            for vital in VITALS_OF[parameter]:
-                if self._fresh[row][vital]:
-                    is_sum = vital == GLASGOW and self._is_summed[row]
-                    places = self._parts[row] if is_sum else [self._places[row][vital]]
-                    ids += [self._observation[place] for place in places]
+        fresh, places, observation = self._fresh[row], self._places[row], self._observation
+        ids = [observation[places[vital]] for name in parameters for vital in VITALS_OF[name] if fresh[vital]]
+        if self._is_summed[row] and fresh[GLASGOW] and "consciousness" in parameters:
+            ids += [observation[place] for place in self._parts[row]]
         return [one for one in dict.fromkeys(ids) if one]
 
     def _entry(self, row: int, vital: int, place: int, seen_from: int) -> Entry:
         definition = VITALS[vital]
         source = self._sources[self._source[place]]
-        newest = self._newest[row][vital]
-        entry: Entry = {"vital": definition.name}
-        self._add_value(entry, vital, place)
-        entry["unit"] = definition.unit
-        self._add_instants(entry, place, seen_from)
-        entry["observation_id"] = self._observation[place] or None
-        entry["quality"] = self._quality_of(vital, place, waits=newest < 0 and self._waits[row][vital])
-        entry["usable"] = self._fresh[row][vital]
-        entry["type"] = source.type
-        entry["device_id"] = source.device_id
-        if newest < 0 and self._waits[row][vital]:
-            entry["held_until"] = self._occurred_text[place]
-        if self._flat[place] and self._fresh[row][vital]:
+        newest, waits = self._newest[row][vital], self._waits[row][vital]
+        is_fresh = self._fresh[row][vital]
+        entry: Entry = {
+            "vital": definition.name,
+            "text" if vital == CONSCIOUSNESS else "value": self._value[place],
+            "unit": definition.unit,
+            "occurred_at": self._occurred_text[place],
+            "effective_at": self._effective_text[place],
+            "age_seconds": max(0, seen_from - self._effective[place]) // MICROSECONDS,
+            "observation_id": self._observation[place] or None,
+            "quality": self._quality[place],
+            "usable": is_fresh,
+            "type": source.type,
+            "device_id": source.device_id,
+        }
+        if is_fresh and self._flat[place]:
             entry["flat_line"] = True
         if vital in self._deciders[row]:
             entry["decides"] = True
         if vital == GLASGOW and self._is_summed[row]:
             entry["summed_from_parts"] = True
         if newest >= 0:
-            entry["newest"] = self._newest_entry(vital, newest, seen_from, waits=self._waits[row][vital])
+            entry["newest"] = self._newest_entry(vital, newest, seen_from, waits=waits)
+        elif waits:
+            entry |= {"quality": QUALITIES[FUTURE], "held_until": self._occurred_text[place]}
         self._add_trend(entry, row, vital)
         self._add_pane(entry, row, vital)
         return entry
 
     def _newest_entry(self, vital: int, place: int, seen_from: int, *, waits: bool) -> Entry:
-        """Something newer than the value used, which may not be."""
-        entry: Entry = {}
-        self._add_value(entry, vital, place)
-        self._add_instants(entry, place, seen_from)
-        entry["quality"] = self._quality_of(vital, place, waits=waits)
-        entry["device_id"] = self._sources[self._source[place]].device_id
+        """Something newer than the value used, which may not be used itself."""
+        entry: Entry = {
+            "text" if vital == CONSCIOUSNESS else "value": self._value[place],
+            "occurred_at": self._occurred_text[place],
+            "effective_at": self._effective_text[place],
+            "age_seconds": max(0, seen_from - self._effective[place]) // MICROSECONDS,
+            "quality": self._quality[place],
+            "device_id": self._sources[self._source[place]].device_id,
+        }
         if waits:
-            entry["held_until"] = self._occurred_text[place]
+            entry |= {"quality": QUALITIES[FUTURE], "held_until": self._occurred_text[place]}
         return entry
-
-    def _add_value(self, entry: Entry, vital: int, place: int) -> None:
-        number = self._number[place]
-        if vital == CONSCIOUSNESS:
-            entry["text"] = None if number is None else LETTERS[int(number)]
-        else:
-            entry["value"] = number
-
-    def _add_instants(self, entry: Entry, place: int, seen_from: int) -> None:
-        entry["occurred_at"] = self._occurred_text[place]
-        entry["effective_at"] = self._effective_text[place]
-        entry["age_seconds"] = max(0, seen_from - self._effective[place]) // MICROSECONDS
-
-    def _quality_of(self, vital: int, place: int, *, waits: bool) -> str:
-        if waits:
-            return QUALITIES[FUTURE]
-        if vital == CONSCIOUSNESS and self._quality[place] == IMPOSSIBLE:
-            return NOT_UNDERSTOOD
-        return QUALITIES[self._quality[place]]
 
     def _add_trend(self, entry: Entry, row: int, vital: int) -> None:
         column = _TREND_COLUMN.get(vital)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from pulseweir.scoring.bench import Bench
 from pulseweir.scoring.decisions import UNSAID
 from pulseweir.scoring.eligibility import ABSTENTIONS, NOT_KNOWN, UNKNOWNS, Eligibility, eligibility
 from pulseweir.scoring.evaluation import SPO2, VITALS_OF, Evaluation, Subjects
-from pulseweir.scoring.input_entries import Entries, decided
+from pulseweir.scoring.input_entries import Entries
 from pulseweir.scoring.models.news2 import BANDS, MISSING, MODEL, MODEL_VERSION, NO_SCALE, PARAMETERS, News2Scores
 from pulseweir.scoring.own_readings import NO_OWN
 from pulseweir.scoring.settings import WindowSettings
@@ -25,7 +26,6 @@ Integers = npt.NDArray[np.int64]
 
 _CORE = [PARAMETERS.index(name) for name in ("respiratory_rate", "spo2", "systolic_bp", "pulse", "temperature")]
 _FEWEST_CORE = 3
-_SPO2_PLACE = PARAMETERS.index("spo2")
 _UNKNOWN = Context(0, None, None, None, None, None, None)
 _RAISED_FROM = BANDS.index("low-medium")
 
@@ -76,23 +76,26 @@ def describe(scored: Scored, seen_from: Integers, settings: WindowSettings) -> R
     stale = scored.evaluation.stale.tolist()
     newest_at, newest_arrived = _newest(scored, settings)
     rows = Rows([], [], [], [], [], [], [], [], [], newest_at, newest_arrived, np.zeros(len(points), np.uint64))
+    unknown, abstained = may.unknown.tolist(), may.abstained.tolist()
+    doubtful = scored.evaluation.doubtful.tolist()
+    raises = (scored.scores.band >= _RAISED_FROM).tolist()
     for row, known in enumerate(points):
-        missing = [name for name, value in zip(PARAMETERS, known, strict=True) if value == MISSING]
-        rows.missing.append(missing)
-        rows.stale.append([name for name in missing if _is_stale(name, fresh[row], stale[row])])
-        rows.unknown.append(_named(UNKNOWNS, may.unknown[row]))
-        rows.doubtful.append(_named(tuple(VITALS_OF), scored.evaluation.doubtful[row]))
-        rows.abstained.append(ABSTENTIONS[may.abstained[row]])
-        rows.status.append(_status(rows, row, known, raises=bool(scored.scores.band[row] >= _RAISED_FROM)))
-        rows.contributions.append(_contributions(scored, rows, row, known))
+        parts = _parts(tuple(known))
+        rows.missing.append(parts.missing)
+        rows.stale.append([name for name in parts.missing if _is_stale(name, fresh[row], stale[row])])
+        rows.unknown.append(_named(UNKNOWNS, unknown[row]))
+        rows.doubtful.append(_named(PARAMETERS, doubtful[row]))
+        rows.abstained.append(ABSTENTIONS[abstained[row]])
+        rows.status.append(_status(rows, row, parts, raises=raises[row]))
+        rows.contributions.append(_contributions(scored, rows, row, parts))
         rows.inputs.append(msgspec.json.encode(entries.of(row, int(seen_from[row]))))
-        rows.basis.append([] if rows.abstained[row] else entries.basis(row, decided(known)))
+        rows.basis.append([] if rows.abstained[row] else entries.basis(row, parts.known))
         rows.digest[row] = _digest(scored, rows, row)
     return rows
 
 
-def _named(names: Sequence[str], marks: npt.NDArray[np.bool_]) -> list[str]:
-    return [name for name, mark in zip(names, marks.tolist(), strict=True) if mark]
+def _named(names: Sequence[str], marks: list[bool]) -> list[str]:
+    return [name for name, mark in zip(names, marks, strict=True) if mark] if True in marks else []
 
 
 def _eligibility(scored: Scored, settings: WindowSettings) -> Eligibility:
@@ -210,28 +213,46 @@ def _is_stale(parameter: str, fresh: list[bool], stale: list[bool]) -> bool:
     return not any(fresh[vital] for vital in vitals) and any(stale[vital] for vital in vitals)
 
 
-def _status(rows: Rows, row: int, points: list[int], *, raises: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What follows from the points of a window alone."""
+
+    missing: list[str]
+    known: list[str]
+    enough: bool
+    contributions: bytes
+
+
+@lru_cache(maxsize=16_384)
+def _parts(points: tuple[int, ...]) -> _Parts:
+    known = [(name, value) for name, value in zip(PARAMETERS, points, strict=True) if value != MISSING]
+    return _Parts(
+        [name for name, value in zip(PARAMETERS, points, strict=True) if value == MISSING],
+        [name for name, _ in known],
+        sum(points[place] != MISSING for place in _CORE) >= _FEWEST_CORE,
+        msgspec.json.encode([{"parameter": name, "points": value} for name, value in known]),
+    )
+
+
+def _status(rows: Rows, row: int, parts: _Parts, *, raises: bool) -> str:
     """What the total is worth: a lower bound that raises something counts, however little is known."""
     if rows.abstained[row] is not None:
         return "abstained"
-    if sum(points[place] != MISSING for place in _CORE) < _FEWEST_CORE and not raises:
+    if not parts.enough and not raises:
         return "insufficient-data"
-    return "partial" if rows.missing[row] or rows.doubtful[row] or rows.unknown[row] else "complete"
+    return "partial" if parts.missing or rows.doubtful[row] or rows.unknown[row] else "complete"
 
 
-def _contributions(scored: Scored, rows: Rows, row: int, points: list[int]) -> bytes:
+def _contributions(scored: Scored, rows: Rows, row: int, parts: _Parts) -> bytes:
+    """Points by parameter; of the saturation on both scales while the patient's is not known."""
     if rows.abstained[row] is not None:
         return b"[]"
-    entries: list[dict[str, object]] = []
-    for place, (name, value) in enumerate(zip(PARAMETERS, points, strict=True)):
-        if value == MISSING:
-            continue
-        entry: dict[str, object] = {"parameter": name, "points": value}
-        if place == _SPO2_PLACE and scored.evaluation.inputs.spo2_scale[row] == NO_SCALE:
-            scales = enumerate(scored.scores.spo2_on_scales[row].tolist(), start=1)
-            entry |= {f"on_scale_{scale}": on_scale for scale, on_scale in scales if on_scale != MISSING}
-        entries.append(entry)
-    return msgspec.json.encode(entries)
+    if "spo2_scale" not in rows.unknown[row]:
+        return parts.contributions
+    entries: list[dict[str, object]] = msgspec.json.decode(parts.contributions)
+    scales = enumerate(scored.scores.spo2_on_scales[row].tolist(), start=1)
+    on_scales = {f"on_scale_{scale}": points for scale, points in scales if points != MISSING}
+    return msgspec.json.encode([one | on_scales if one["parameter"] == "spo2" else one for one in entries])
 
 
 def _digest(scored: Scored, rows: Rows, row: int) -> np.uint64:
