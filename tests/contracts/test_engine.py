@@ -21,7 +21,8 @@ Scores = list[dict[str, Any]]
 Engine = Callable[
     [Path, Sequence[Sequence[Reading]], frozenset[int]], Coroutine[Any, Any, tuple[Scores, dict[str, int]]]
 ]
-NOW = 4 * HOUR
+NOW = 2 * HOUR
+"""In the middle of what is drawn, so that some of what is ahead of its time waits."""
 AT_ONCE = WindowSettings(batch_seconds=0)
 
 
@@ -77,7 +78,8 @@ def last_revisions(scores: Scores) -> dict[tuple[str, Any], dict[str, Any]]:
 
 NUMERIC = st.sampled_from(
     [("heart_rate", 40, 180), ("respiratory_rate", 5, 40), ("spo2", 60, 100), ("systolic_bp", 30, 240),
-     ("temperature", 34, 41), ("fio2", 21, 60), ("oxygen_flow", 0, 8), ("glasgow_coma_scale", 3, 15)]
+     ("temperature", 34, 41), ("fio2", 21, 60), ("oxygen_flow", 0, 8), ("glasgow_coma_scale", 3, 15),
+     ("glasgow_coma_eye", 1, 4), ("glasgow_coma_verbal", 1, 5), ("glasgow_coma_motor", 1, 6), ("heart_rate", -1, 1)]
 )  # fmt: skip
 
 
@@ -86,10 +88,12 @@ def _reading(draw: st.DrawFn) -> Reading:
     at = draw(st.integers(0, 200)) * MINUTE + draw(st.integers(0, 3)) * 15 * SECOND
     patient = draw(st.sampled_from(["ann", "ben"]))
     if draw(st.integers(0, 9)) == 0:
-        return Reading("consciousness", draw(st.sampled_from(["A", "V"])), at, patient)
+        return Reading("consciousness", draw(st.sampled_from(["A", "Confused", "illegible"])), at, patient)
     vital, low, high = draw(NUMERIC)
     kind = draw(st.sampled_from(["cuff-pressure", "arterial-pressure"])) if vital == "systolic_bp" else ""
-    late = draw(st.sampled_from([SECOND, HOUR]))
+    # A clock that is ahead is so whatever the value: by a little, by more than is believed, by longer than it counts.
+    wrong = {0: -3 * MINUTE, 1: -8 * MINUTE, 2: -2 * HOUR}.get(at // MINUTE % 9)
+    late = draw(st.sampled_from([SECOND, HOUR])) if wrong is None else wrong
     return Reading(vital, draw(st.integers(low, high)), at, patient, kind, received=at + late)
 
 
