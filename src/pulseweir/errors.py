@@ -379,11 +379,11 @@ class AlertCommandRefused(RejectRecord):
 class ChannelRefused(RejectRecord):
     """A notification channel will not take this message, now or later."""
 
-    def __init__(self, channel: str, status: int) -> None:
+    def __init__(self, channel: str, cause: int | str) -> None:
         self.channel = channel
-        self.status = status
+        self.cause = cause
         super().__init__(
-            f"Channel {channel} refused a notification with {status}. Check its address and its permissions.",
+            f"Channel {channel} refused a notification: {cause}. Check its address and its permissions.",
             reason="channel-refused",
         )
 

@@ -36,9 +36,13 @@ class Alarm:
         return found
 
     def notices(self, journey: Journey) -> list[OutboxRow]:
-        """The notifications that have left, in order."""
+        """The notifications, in order, whether or not they have left."""
         with journey.repository.reading() as transaction:
-            return [row for row in outbox.of_alert(transaction, self.alert_id) if row.state == outbox.SENT]
+            return outbox.of_alert(transaction, self.alert_id)
+
+    def taken(self, journey: Journey) -> list[OutboxRow]:
+        """The notifications that the webhook has taken, in order."""
+        return [row for row in self.notices(journey) if row.state == outbox.SENT]
 
     def transitions(self, journey: Journey) -> list[str]:
         """What happened to it, oldest first."""

@@ -9,6 +9,7 @@ from pulseweir.backends.channels.base import Notification
 from pulseweir.backends.repository import Transaction, alerts, outbox
 from pulseweir.backends.repository.rows import AlertRow, OutboxRow, TransitionRow
 from pulseweir.clock import real_microseconds
+from pulseweir.warm_path.alert_delivery import on_its_way
 from pulseweir.warm_path.alerts import Alert, Step
 from pulseweir.warm_path.settings import NoticeSettings
 
@@ -30,7 +31,7 @@ def to_alert(row: AlertRow) -> Alert:
 
 def store(transaction: Transaction, step: Step, notices: NoticeSettings) -> AlertRow:
     """Store an alert, its events, its messages and its Task. Doing it twice leaves one of each."""
-    alert = step.alert
+    alert = on_its_way(step.alert) if step.pages else step.alert
     row = AlertRow(**{name: getattr(alert, name) for name in _ALERT_FIELDS})
     events = [
         TransitionRow(
@@ -96,6 +97,7 @@ def _messages(step: Step, notices: NoticeSettings) -> list[OutboxRow]:
             action=alert.action,
             link=link,
             reason=alert.reason,
+            raised_at=alert.raised_at,
         )
         entries.append(
             OutboxRow(

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from pulseweir.records.flag_facts import FlagFact
 from pulseweir.records.identifiers import digest
+from pulseweir.warm_path.alert_delivery import delivered
 from pulseweir.warm_path.alert_settings import RANK, AlertSettings
 from pulseweir.warm_path.alert_state import (
     SECOND,
@@ -59,15 +60,6 @@ def take_fact(fact: FlagFact, current: Alert | None, now: int, settings: AlertSe
     if fact.status == _ACTIVE:
         return None if fact.backfill else _update(current, fact, now, settings)
     return _end(Step(current), fact, now, settings) if known else None
-
-
-def delivered(alert: Alert, now: int, channel: str) -> Step | None:
-    """A message has reached where a person can see it; None when that is no news."""
-    if alert.state != "raised":
-        return None
-    step = Step(replace(alert, state="notified", updated_at=now))
-    step.note("notified", now, channel=channel)
-    return step
 
 
 def moved(

@@ -73,26 +73,44 @@ def _about(alert: Alert) -> Resource:
     return {"type": "Device", "identifier": {"system": DEVICE_IDENTIFIER_SYSTEM, "value": alert.device_id}}
 
 
-def communication(notification: Notification, alert: Alert, channel: str, sent_at: int) -> Resource:
-    """A message that a channel has taken; says no more of the patient than the message did."""
+def communication(
+    notification: Notification, alert: Alert, channel: str, sent_at: int | None, not_done: str = ""
+) -> Resource:
+    """A message at its end; says no more of the patient than the message did.
+
+    Completed, with the instant and the channel, only where a channel that people look at has taken it.
+
+    Args:
+        notification: The message.
+        alert: What it is about.
+        channel: What took it, "" for nothing.
+        sent_at: When it was taken, microseconds.
+        not_done: Why nobody was told by it; "" where it was taken.
+
+    Source: HL7 FHIR R4 Communication: statusReason goes with not-done.
+    """
     resource: Resource = {
         "resourceType": "Communication",
         "id": digest("Communication", notification.key),
         "identifier": [{"system": f"{PULSEWEIR}/NamingSystem/notification", "value": digest(notification.key)}],
-        "status": "completed",
+        "status": "not-done" if not_done else "completed",
         "category": [{"text": notification.kind}],
         "priority": _TASK_PRIORITY[notification.priority],
-        "medium": [{"text": channel}],
         "subject": {"reference": f"Patient/{alert.patient_id}"},
         "about": [
             _about(alert),
             {"reference": f"Task/{task_id(alert.alert_id)}"},
         ],
-        "sent": to_text(sent_at),
         "payload": [
             {"contentString": f"{notification.priority} priority, for {notification.role}: {notification.action}"}
         ],
     }
+    if not_done:
+        resource["statusReason"] = {"text": not_done}
+    else:
+        resource["medium"] = [{"text": channel}]
+        if sent_at is not None:
+            resource["sent"] = to_text(sent_at)
     if alert.care_team_id:
         resource["recipient"] = [{"reference": f"CareTeam/{alert.care_team_id}", "display": alert.care_team}]
     return resource

@@ -10,40 +10,45 @@ import msgspec
 import structlog
 
 from pulseweir.backends.channels.base import Channel, Notification
-from pulseweir.backends.channels.log import LogChannel
-from pulseweir.backends.channels.teams import TeamsChannel
 from pulseweir.backends.fhir_answers import BundleAnswer
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.backends.repository import Repository, Transaction, alerts, outbox
 from pulseweir.backends.repository.rows import AlertRow, OutboxRow
 from pulseweir.clock import real_microseconds
-from pulseweir.errors import RejectRecord, RetryLater
+from pulseweir.errors import ChannelUnavailable, RejectRecord, RetryLater
 from pulseweir.telemetry import NOTIFY_DELIVERIES
+from pulseweir.warm_path.alert_delivery import Cause, delivered, not_delivered, waits
 from pulseweir.warm_path.alert_store import FhirWrite, change, put_fhir, to_alert
-from pulseweir.warm_path.alerts import delivered
 from pulseweir.warm_path.care_resources import communication, task
+from pulseweir.warm_path.channel_setup import open_channels
+from pulseweir.warm_path.message_retries import (
+    Turn,
+    after_failure,
+    asked_microseconds,
+    back_off,
+    human_channels,
+    turn_of,
+)
 from pulseweir.warm_path.settings import CoordinationSettings
 
+__all__ = ["OutboxSender", "open_channels"]
+
 _SECOND = 1_000_000
-_LONGEST_BACK_OFF_DOUBLINGS = 12
 _WRITTEN_ONCE = frozenset({"AuditEvent"})
 _PRESENT = frozenset({304, 412})
-
-
-def open_channels(settings: CoordinationSettings) -> dict[str, Channel]:
-    """The channels that the settings give an address to, by name."""
-    channels: dict[str, Channel] = {"log": LogChannel()}
-    webhook = settings.webhook_url()
-    if webhook:
-        channels["teams"] = TeamsChannel(webhook, detail=settings.teams_detail)
-    return channels
+_NOT_DONE = {
+    outbox.FAILED: "No channel took it in the time it had.",
+    outbox.LOGGED: "No channel that people look at is set up.",
+    outbox.OVERTAKEN: "The alert was answered while the message waited.",
+}
 
 
 class OutboxSender:
     """Sends what waits in the outbox, at least once, and remembers that it did.
 
-    Notifications and FHIR writes do not wait for each other. Several processes may run one each: an entry taken in
-    hand is nobody else's until its lease ends.
+    A notification is sent when a channel that people look at has taken it; a log line is written beside and counts for
+    nothing. Notifications and FHIR writes do not wait for each other. Several processes may run one each: an entry
+    taken in hand is nobody else's until its lease ends.
     """
 
     def __init__(
@@ -53,6 +58,8 @@ class OutboxSender:
         self._fhir = fhir
         self._channels = channels
         self._settings = settings
+        self._held_until: dict[str, int] = {}
+        self._look_at = 0
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -62,6 +69,7 @@ class OutboxSender:
 
     async def send_notifications(self) -> int:
         """Try every notification that is due; returns how many were tried."""
+        await self._tell_what_waits()
         rows = await self._claim(outbox.NOTIFICATION)
         if rows:
             tried = await asyncio.gather(*(self._notify(row) for row in rows))
@@ -101,58 +109,95 @@ class OutboxSender:
     # Notifications
 
     async def _notify(self, row: OutboxRow) -> OutboxRow:
-        names = msgspec.json.decode(row.channels_json, type=list[str])
-        usable = [name for name in names if name in self._channels] or ["log"]
-        name = usable[row.channel_index % len(usable)]
+        """The entry after one try, or after its end."""
+        names = (*msgspec.json.decode(row.channels_json, type=list[str]), *self._settings.notices.channels)
+        usable = human_channels(names, self._channels)
         notification = msgspec.json.decode(row.body_json, type=Notification)
+        is_first = not row.attempts and not row.channel_index
+        if is_first and ("log" in names or not usable):
+            await self._write_line(notification)
+        if not usable:
+            NOTIFY_DELIVERIES.labels("log", "logged").inc()
+            return replace(row, state=outbox.LOGGED)
+        if not is_first and await self._is_overtaken(row):
+            return replace(row, state=outbox.OVERTAKEN)
+        turn = turn_of(row, usable, self._held_until, real_microseconds())
+        if not turn.channel:
+            return turn.row
+        return await self._try(turn, notification, len(usable))
+
+    async def _try(self, turn: Turn, notification: Notification, channels: int) -> OutboxRow:
+        row, name = turn.row, turn.channel
         try:
-            await self._channels[name].send(notification)
-        except RetryLater as error:
-            NOTIFY_DELIVERIES.labels(name, "retried").inc()
-            is_spent = row.attempts + 1 >= self._settings.attempts_per_channel
-            return self._try_again(row, error, len(usable), is_spent)
-        except RejectRecord as error:
-            NOTIFY_DELIVERIES.labels(name, "refused").inc()
-            return self._try_again(row, error, len(usable), True)
+            async with asyncio.timeout(2 * self._settings.send_seconds):
+                await self._channels[name].send(notification)
+        except (RetryLater, RejectRecord) as error:
+            return self._after_failure(row, name, error, channels)
+        except Exception as error:  # noqa: BLE001 - a fault of one channel must not keep the others from being tried
+            structlog.get_logger().error("channel_broke", channel=name, error=type(error).__name__)
+            return self._after_failure(row, name, ChannelUnavailable(name, type(error).__name__), channels)
         NOTIFY_DELIVERIES.labels(name, "sent").inc()
         return replace(row, state=outbox.SENT, channel=name, sent_at=self._repository.clock.now_microseconds())
 
-    def _try_again(
-        self, row: OutboxRow, error: RetryLater | RejectRecord, channels: int, next_channel: bool
-    ) -> OutboxRow:
-        """The entry after a failure: the same channel later, or the next one at once; after the last, the first."""
+    def _after_failure(self, row: OutboxRow, name: str, error: RetryLater | RejectRecord, channels: int) -> OutboxRow:
         now = real_microseconds()
-        failed = replace(row, last_error=type(error).__name__, attempts=row.attempts + 1)
-        if now - row.created_at > self._settings.give_up_after_seconds * _SECOND:
+        NOTIFY_DELIVERIES.labels(name, "refused" if isinstance(error, RejectRecord) else "retried").inc()
+        self._held_until[name] = now + asked_microseconds(error, self._settings)
+        after = after_failure(row, error, channels, now, self._settings)
+        if after.state == outbox.FAILED:
             NOTIFY_DELIVERIES.labels("", "failed").inc()
-            structlog.get_logger().error("notification_failed", entry_key=row.entry_key, error=failed.last_error)
-            return replace(failed, state=outbox.FAILED)
-        if not next_channel:
-            return replace(failed, due_at=now + self._pause(failed.attempts, error))
-        moved = replace(failed, attempts=0, channel_index=row.channel_index + 1)
-        rounds, place = divmod(moved.channel_index, channels)
-        return replace(moved, due_at=now if place else now + self._pause(rounds + 2, error))
+            structlog.get_logger().error("notification_failed", entry_key=row.entry_key, error=after.last_error)
+        return after
 
-    def _pause(self, attempts: int, error: RetryLater | RejectRecord) -> int:
-        """Microseconds until the next try: doubling, or what the other side asked for."""
-        asked = error.retry_after_seconds if isinstance(error, RetryLater) else None
-        doubled = self._settings.first_retry_seconds * 2 ** min(attempts - 1, _LONGEST_BACK_OFF_DOUBLINGS)
-        return int(min(asked or doubled, self._settings.longest_retry_seconds) * _SECOND)
+    async def _write_line(self, notification: Notification) -> None:
+        log = self._channels.get("log")
+        if log is not None:
+            await log.send(notification)
+
+    async def _is_overtaken(self, row: OutboxRow) -> bool:
+        """Whether people answered the alert since the message was made: it would call them for what is done."""
+        alert = await self._repository.read(alerts.alert, row.alert_id)
+        made_at = self._repository.clock.at(row.created_at)
+        return alert is not None and (alert.closed_at is not None or (alert.acknowledged_at or 0) > made_at)
+
+    async def _tell_what_waits(self) -> None:
+        """Say of alerts whose message nobody has taken for a while that it is not delivered yet."""
+        now = real_microseconds()
+        if now < self._look_at:
+            return
+        self._look_at = now + min(int(self._settings.undelivered_after_seconds * _SECOND), _SECOND)
+        before = now - int(self._settings.undelivered_after_seconds * _SECOND)
+        late = await self._repository.read(outbox.alerts_waiting, before)
+        if late:
+            await self._repository.write(self._mark_waiting, late)
+
+    def _mark_waiting(self, transaction: Transaction, alert_ids: Sequence[str]) -> None:
+        now = self._repository.clock.now_microseconds()
+        for alert_id in alert_ids:
+            change(transaction, alert_id, partial(waits, now=now), self._settings.notices)
 
     def _settle_notifications(self, transaction: Transaction, rows: Sequence[OutboxRow]) -> None:
         outbox.save(transaction, rows)
         for row in rows:
-            if row.state != outbox.SENT or row.sent_at is None:
-                continue
-            sent_at, channel = row.sent_at, row.channel
-            first = partial(delivered, now=sent_at, channel=channel)
-            change(transaction, row.alert_id, first, self._settings.notices)
-            alert = alerts.alert(transaction, row.alert_id)
-            if alert is not None:
-                notification = msgspec.json.decode(row.body_json, type=Notification)
-                resource = communication(notification, to_alert(alert), channel, sent_at)
-                write = FhirWrite(resource_json=msgspec.json.encode(resource).decode())
-                put_fhir(transaction, f"Communication:{row.entry_key}", write, row.alert_id, row.patient_id)
+            if row.state != outbox.WAITING:
+                self._settle(transaction, row, msgspec.json.decode(row.body_json, type=Notification))
+
+    def _settle(self, transaction: Transaction, row: OutboxRow, notification: Notification) -> None:
+        """What an ended entry means for its alert, and its Communication."""
+        now = self._repository.clock.now_microseconds()
+        if row.state == outbox.SENT:
+            news = partial(delivered, now=row.sent_at or now, channel=row.channel)
+            change(transaction, row.alert_id, news, self._settings.notices)
+        elif row.state != outbox.OVERTAKEN:
+            cause: Cause = "no-channel" if row.state == outbox.LOGGED else "gave-up"
+            lost = partial(not_delivered, now=now, kind=notification.kind, role=notification.role, cause=cause)
+            change(transaction, row.alert_id, lost, self._settings.notices)
+        alert = alerts.alert(transaction, row.alert_id)
+        if alert is None:
+            return
+        resource = communication(notification, to_alert(alert), row.channel, row.sent_at, _NOT_DONE.get(row.state, ""))
+        write = FhirWrite(resource_json=msgspec.json.encode(resource).decode())
+        put_fhir(transaction, f"Communication:{row.entry_key}", write, row.alert_id, row.patient_id)
 
     # The FHIR service
 
@@ -179,7 +224,8 @@ class OutboxSender:
 
     def _write_again(self, row: OutboxRow, error: RetryLater) -> OutboxRow:
         attempts = row.attempts + 1
-        due_at = real_microseconds() + self._pause(attempts, error)
+        pause = asked_microseconds(error, self._settings) or back_off(attempts, self._settings)
+        due_at = real_microseconds() + pause
         return replace(row, attempts=attempts, due_at=due_at, last_error=type(error).__name__)
 
 

@@ -7,11 +7,15 @@ from sqlalchemy import func, select, update
 
 from pulseweir.backends.repository import changes
 from pulseweir.backends.repository.rows import OutboxRow
-from pulseweir.backends.repository.schema import OUTBOX
+from pulseweir.backends.repository.schema import ALERT, OUTBOX
 from pulseweir.backends.repository.store import Transaction
 
 NOTIFICATION, FHIR = "notification", "fhir"
 WAITING, SENT, FAILED = "waiting", "sent", "failed"
+LOGGED = "logged"
+"""Ended without anybody told: no channel that people look at is set up, so that only a log line was written."""
+OVERTAKEN = "overtaken"
+"""Ended without being taken: the alert was acknowledged or closed while the message waited."""
 
 
 def put(transaction: Transaction, rows: Iterable[OutboxRow]) -> int:
@@ -64,6 +68,29 @@ def of_alert(transaction: Transaction, alert_id: str, *, kind: str = NOTIFICATIO
         select(*changes.columns(OutboxRow, OUTBOX))
         .where(OUTBOX.c.alert_id == alert_id, OUTBOX.c.kind == kind)
         .order_by(OUTBOX.c.sequence)
+    )
+    return changes.typed(OutboxRow, transaction.execute(query))
+
+
+def alerts_waiting(transaction: Transaction, before_real: int) -> list[str]:
+    """Open alerts of which nothing is known yet and a message waits since before this real instant."""
+    query = (
+        select(OUTBOX.c.alert_id)
+        .distinct()
+        .join(ALERT, ALERT.c.alert_id == OUTBOX.c.alert_id)
+        .where(OUTBOX.c.state == WAITING, OUTBOX.c.kind == NOTIFICATION, OUTBOX.c.created_at <= before_real)
+        .where(ALERT.c.delivery == "", ALERT.c.closed_at.is_(None))
+    )
+    return list(transaction.execute(query).scalars())
+
+
+def newest(transaction: Transaction, kind: str, *, limit: int) -> list[OutboxRow]:
+    """The entries that came last, newest first."""
+    query = (
+        select(*changes.columns(OutboxRow, OUTBOX))
+        .where(OUTBOX.c.kind == kind)
+        .order_by(OUTBOX.c.sequence.desc())
+        .limit(limit)
     )
     return changes.typed(OutboxRow, transaction.execute(query))
 

@@ -222,7 +222,7 @@ OUTBOX = Table(
     METADATA,
     _text("entry_key", "What must leave exactly once in effect; the same key twice is one entry", primary_key=True),
     _text("kind", "notification or fhir"),
-    _text("state", "waiting, sent, failed (every channel refused it)"),
+    _text("state", "waiting, sent, failed (none took it), logged (no channel set up), overtaken (answered meanwhile)"),
     _text("alert_id", "The alert it is about, or ''"),
     _text("patient_id", "FHIR id of the Patient, or ''"),
     _text("channels_json", "Channels to try, first one first"),
