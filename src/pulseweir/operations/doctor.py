@@ -28,6 +28,7 @@ def examine(settings: Settings) -> list[Finding]:
         _catalog(),
         *_fhir(settings),
         *_clocks(settings),
+        *_channels(settings),
     ]
 
 
@@ -102,3 +103,9 @@ def _clocks(settings: Settings) -> list[Finding]:
         return examine_clocks(settings, Clock.from_environment())
     except PulseweirError as error:
         return [Finding("device clocks", False, "the repository cannot be read", str(error))]
+
+
+def _channels(settings: Settings) -> list[Finding]:
+    from pulseweir.operations.doctor_channels import examine_channels
+
+    return examine_channels(settings)

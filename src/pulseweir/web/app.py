@@ -25,7 +25,16 @@ from pulseweir.warm_path.alert_settings import AlertSettings
 from pulseweir.warm_path.care_team import CareTeamDesk
 from pulseweir.warm_path.refresh import ReportRefresh
 from pulseweir.warm_path.settings import NoticeSettings, RefreshSettings
-from pulseweir.web import alert_actions, health_page, patient_page, reports_page, sign_in_page, ward_page, worklist_page
+from pulseweir.web import (
+    alert_actions,
+    alert_shown,
+    health_page,
+    patient_page,
+    reports_page,
+    sign_in_page,
+    ward_page,
+    worklist_page,
+)
 from pulseweir.web.accounts import SignIn
 from pulseweir.web.board import Board
 from pulseweir.web.names import Names
@@ -93,6 +102,7 @@ def _routes() -> list[BaseRoute]:
         Route("/patients/{patient_id}/charts.json", shows("see-patients", patient_page.send_charts, is_action=False)),
         Route("/worklist", shows("see-patients", worklist_page.show_worklist)),
         Route("/worklist/items", shows("see-patients", worklist_page.show_items, is_action=False)),
+        Route("/alerts/shown", acts("see-patients", alert_shown.take_shown), methods=["POST"]),
         Route("/alerts/{alert_id}", shows("see-patients", alert_actions.show_alert)),
         Route("/alerts/{alert_id}/{action}", acts("act", alert_actions.act_on_alert), methods=["POST"]),
         Route("/reports", shows("see-reports", reports_page.show_reports)),

@@ -8,9 +8,8 @@ from pydantic import ValidationError
 from alert_steps import NOW, SECOND, SETTINGS, fact, raised, run_until, take, transitions
 from pulseweir.errors import AlertCommandRefused
 from pulseweir.warm_path.alert_commands import acknowledge, add_note, assign, claim, escalate, resolve, suppress
-from pulseweir.warm_path.alert_delivery import delivered
 from pulseweir.warm_path.alert_settings import AlertSettings, Rung
-from pulseweir.warm_path.alerts import Alert, Step, advance, take_fact
+from pulseweir.warm_path.alerts import Alert, Step, advance, delivered, take_fact
 
 CLEAR = 1_800 * SECOND
 

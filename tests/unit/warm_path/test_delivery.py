@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,13 +16,13 @@ from pulseweir.backends.channels.teams import TeamsChannel
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.backends.repository import Repository, alerts, outbox
 from pulseweir.backends.repository.rows import AlertRow, OutboxRow
-from pulseweir.errors import ChannelRefused, ChannelUnavailable, RefuseToStart
+from pulseweir.errors import ChannelRefused, ChannelUnavailable
 from pulseweir.records.flag_facts import FLAG_OPENED, FlagFact, flag_fact_table
 from pulseweir.warm_path.alert_settings import AlertSettings
 from pulseweir.warm_path.care_team import CareTeamDesk, Person
 from pulseweir.warm_path.coordination import CoordinationStage
-from pulseweir.warm_path.delivery import OutboxSender, open_channels
-from pulseweir.warm_path.settings import CoordinationSettings, EmailSettings, NoticeSettings, channels_set_up
+from pulseweir.warm_path.delivery import OutboxSender
+from pulseweir.warm_path.settings import CoordinationSettings, NoticeSettings
 
 AT_ONCE = 0.000001
 FACT = FlagFact(
@@ -346,66 +345,3 @@ async def test_a_webhook_that_answers_200_with_an_error_has_not_taken_it(house: 
 
     assert before.state == "raised"
     assert (await house.alert()).state == "notified"
-
-
-def test_the_webhook_address_comes_from_a_file_and_stays_out_of_sight(tmp_path: Path) -> None:
-    kept = tmp_path / "webhook"
-    kept.write_text("https://hook.example/secret\n")
-
-    settings = CoordinationSettings(teams_webhook_url_file=kept)
-
-    assert settings.webhook_url() == "https://hook.example/secret"
-    assert "secret" not in repr(settings)
-    assert sorted(open_channels(settings)) == ["log", "teams"]
-    assert sorted(open_channels(CoordinationSettings())) == ["log"]
-    with pytest.raises(RefuseToStart, match="teams_webhook_url_file"):
-        CoordinationSettings(teams_webhook_url_file=tmp_path / "absent").webhook_url()
-    kept.write_text("\n")
-    with pytest.raises(RefuseToStart, match="empty"):
-        settings.webhook_url()
-
-
-def test_which_channels_people_look_at_are_set_up() -> None:
-    email = EmailSettings(host="mail.example", sender="a@b.example", recipients={"*": ("ward@b.example",)})
-    teams = {"teams_webhook_url": "https://hook.example/x"}
-
-    assert channels_set_up(CoordinationSettings()) == ()
-    assert channels_set_up(CoordinationSettings(notices=NoticeSettings(channels=("teams", "log")), **teams)) == (
-        "teams",
-    )
-    assert channels_set_up(CoordinationSettings(email=email, **teams)) == ("teams", "email")
-    assert channels_set_up(CoordinationSettings(notices=NoticeSettings(channels=("log",)), **teams)) == ()
-
-
-def test_a_misspelt_channel_is_named() -> None:
-    with pytest.raises(ValueError, match="team"):
-        NoticeSettings.model_validate({"channels": ["team"]})
-
-
-@pytest.mark.parametrize(
-    ("options", "match"),
-    [
-        ({"email": {"host": "mail.example"}}, "recipients"),
-        ({"email": {"host": "mail.example", "recipients": {"nurse": ["a@b.example"]}}}, "sender"),
-        (
-            {
-                "email": {
-                    "host": "mail.example",
-                    "sender": "a@b.example",
-                    "recipients": {"nurse": ["a@b.example"]},
-                    "security": "none",
-                }
-            },
-            "TLS",
-        ),
-        ({"webhook": {"url": "https://hook.example"}}, "signing_key_file"),
-        ({"webhook": {"url": "https://hook.example", "signing_key": "short"}}, "openssl"),
-        ({"webhook": {"url": "http://hook.example", "signing_key": "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ"}}, "https"),
-        ({"teams_webhook_url": "not an address"}, "address"),
-    ],
-)
-def test_a_channel_that_is_half_set_up_or_would_leave_in_the_clear_is_refused(
-    options: dict[str, Any], match: str
-) -> None:
-    with pytest.raises(RefuseToStart, match=match):
-        open_channels(CoordinationSettings.model_validate(options))
