@@ -18,6 +18,7 @@ from pulseweir.fhir_store.binary_content import is_read, is_write
 from pulseweir.fhir_store.calls import Call
 from pulseweir.fhir_store.export.answers import STATUS, answer_export, is_export
 from pulseweir.fhir_store.export.exports import Exports
+from pulseweir.fhir_store.forwarding import forwarded_origin, is_trusted
 from pulseweir.fhir_store.negotiation import (
     PLAIN,
     Headers,
@@ -206,8 +207,11 @@ class FhirEndpoint:
     def _base_url(self, scope: Scope, headers: Headers) -> str:
         if self.store.settings.public_base_url:
             return self.store.settings.public_base_url.rstrip("/")
-        scheme = headers.get("x-forwarded-proto", scope.get("scheme", "http"))
-        host = headers.get("x-forwarded-host") or headers.get("host", "localhost")
+        scheme, host = scope.get("scheme", "http"), headers.get("host", "localhost")
+        trusted = self.store.settings.trusted_proxies
+        if trusted and is_trusted((scope.get("client") or ("", 0))[0], trusted):
+            told = forwarded_origin(headers, trusted)
+            scheme, host = told[0] or scheme, told[1] or host
         if scheme not in {"http", "https"} or not _HOST.fullmatch(host):
             raise Refusal(400, "invalid", "The Host header names no host.")
         return f"{scheme}://{host}{self.base_url_path}"

@@ -10,6 +10,7 @@ from pulseweir.fhir_store.operations import OPERATIONS
 from pulseweir.fhir_store.outcomes import Json
 from pulseweir.fhir_store.parameters import RESOURCE_TYPES, Parameter, parameters_of
 from pulseweir.fhir_store.patching import PATCH_TYPES
+from pulseweir.fhir_store.query_conditions import targets_of
 from pulseweir.fhir_store.settings import FhirStoreSettings
 from pulseweir.fhir_store.subscriptions.definition import BACKPORT, SUBSCRIPTION_SERVER
 from pulseweir.fhir_store.subscriptions.topics import topic_of
@@ -96,7 +97,9 @@ def _resource(resource_type: str, *, several: bool) -> Json:
         "conditionalUpdate": is_changed,
         "conditionalDelete": ("multiple" if several else "single") if is_changed else "not-supported",
         "referencePolicy": ["literal", "logical"],
-        "searchInclude": [f"{resource_type}:{each.name}" for each in parameters if each.kind == "reference"],
+        "searchInclude": [
+            f"{resource_type}:{each.name}" for each in parameters if each.kind == "reference" and targets_of(each)
+        ],
         "searchRevInclude": _pointing_to(resource_type),
         "searchParam": [*_OF_ALL, *_described(resource_type, parameters)],
         "operation": [

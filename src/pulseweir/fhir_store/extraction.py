@@ -123,6 +123,13 @@ def reference_text(value: Any) -> str | None:
     return text.partition("/_history/")[0]
 
 
+def contained_reference(value: Any) -> str | None:
+    """What leads to a resource that stands in another one whole: its type and id; None where it has none."""
+    if not isinstance(value, dict) or not isinstance(value.get("id"), str):
+        return None
+    return f"{value.get('resourceType')}/{value['id']}"
+
+
 def reference_version(value: Any) -> str:
     """The version that a Reference names; "" for none."""
     text = value.get("reference") if isinstance(value, dict) else value

@@ -12,6 +12,7 @@ from pulseweir.fhir_store.extraction import (
     Amount,
     Token,
     amount_of,
+    contained_reference,
     effective_range,
     identifier_types,
     normalized,
@@ -268,8 +269,8 @@ def _text_rows(parameter: Parameter, path: ValuePath, value: Any) -> Iterator[tu
 
 
 def _reference_rows(parameter: Parameter, path: ValuePath, value: Any) -> Iterator[tuple[str, str, str]]:
-    reference = reference_text(value)
-    if reference and points_to(reference, path.target):
+    reference = reference_text(value) if path.type != "Resource" else contained_reference(value)
+    if reference and points_to(reference, path.target or parameter.target):
         yield parameter.key, reference, ""
         if path.type == "canonical" and "|" in reference:
             yield parameter.key, reference.partition("|")[0], ""

@@ -98,6 +98,9 @@ def _indexed(resource_type: str, name: str, row: ParameterRow, found: dict[str, 
     own = _places_of(row.paths)
     narrowed = {path.target for path in row.paths}
     target = next(iter(narrowed)) if len(narrowed) == 1 else None
+    if any(path.type == "Resource" for path in row.paths) and row.targets:
+        # A resource inside is led to by its type and id, and is of one type: a message is no document.
+        return Parameter(name, row.type, f"{resource_type}.{name}", row.paths, row.targets[0], row.targets)
     same_kind = [each for each in found.values() if each.kind == row.type and each.key and each.target is None]
     parts: list[Parameter] = []
     for each in same_kind:

@@ -186,12 +186,27 @@ def _read_criterion(request: SearchRequest, name: str, text: str) -> bool:
         condition = read_condition(request.resource_type, name, text)
         request.criteria.extend([condition] if condition else [])
         return condition is not None
+    if name.startswith("_has:"):
+        _check_reverse(request, name)
     found = [(part, read_condition(part.resource_type, name, text)) for part in request.parts]
     if not all(condition for _, condition in found):
         return False
     for part, condition in found:
         part.criteria.extend([condition] if condition else [])
     return True
+
+
+def _check_reverse(request: SearchRequest, name: str) -> None:
+    """Nothing, if a ``_has`` leads to each of several types; else what it leads to is named, which a search can do."""
+    _, source, by, _ = [*name.split(":", 3), "", "", ""][:4]
+    parameter = parameters_of(source).get(by) if source in RESOURCE_TYPES else None
+    if parameter is None or parameter.kind != "reference":
+        return
+    possible = targets_of(parameter)
+    if not {*request.types} <= {*possible}:
+        ways = f"search {'it' if len(possible) == 1 else 'one of these'} by _type" if possible else "leave it out"
+        text = f"{source}.{by} leads to {', '.join(possible) or 'no type that this server holds'} only; {ways}."
+        raise Refusal(400, "not-supported", text)
 
 
 def _read_control(request: SearchRequest, name: str, text: str, maximum_page_resources: int) -> None:

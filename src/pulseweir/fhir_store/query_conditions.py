@@ -35,6 +35,8 @@ _MODIFIERS = {
     "updated": frozenset({"", "missing"}),
 }
 _LONGEST_CHAIN = 8
+_UNHELD = {"Patient": frozenset({"age", "birthOrderBoolean"})}
+"""Parameters of R4's registry that say nowhere what they search."""
 
 
 def shown_name(name: str) -> str:
@@ -47,6 +49,12 @@ def parameter_named(resource_type: str, name: str) -> Parameter | None:
     own = {"_id": ID, "_lastUpdated": LAST_UPDATED}.get(name)
     found = own or parameters_of(resource_type).get(name)
     return None if found is None or found.kind == "special" else found
+
+
+def _refuse_known(resource_type: str, name: str) -> None:
+    """Nothing, unless R4 has a parameter that this server cannot answer: left out, it would find more."""
+    if name in parameters_of(resource_type) or name in _UNHELD.get(resource_type, ()):
+        raise Refusal(400, "not-supported", f"This server does not search {resource_type} by {name}; leave it out.")
 
 
 def read_condition(resource_type: str, name: str, text: str, links: int = 0) -> Condition | None:
@@ -68,6 +76,7 @@ def _read_condition(resource_type: str, name: str, text: str, links: int) -> Con
     base, colon, modifier = head.partition(":")
     parameter = parameter_named(resource_type, base)
     if parameter is None:
+        _refuse_known(resource_type, base)
         return None
     if dot:
         return _read_chain(parameter, modifier, rest, text, links)
@@ -98,6 +107,10 @@ def _read_chain(parameter: Parameter, wanted: str, rest: str, text: str, links: 
     if parameter.kind != "reference":
         raise Refusal(400, "not-supported", f"{parameter.name} is no reference; nothing can be chained to it.")
     possible = targets_of(parameter)
+    if not possible:
+        named = parameter.target or " or ".join(parameter.targets)
+        text = f"{parameter.name} leads to {named[:200]}, which this server does not hold: nothing can be asked there."
+        raise Refusal(400, "not-supported", text)
     if wanted and wanted not in possible:
         raise Refusal(
             400,
@@ -109,8 +122,7 @@ def _read_chain(parameter: Parameter, wanted: str, rest: str, text: str, links: 
     for each in (wanted,) if wanted else possible:
         condition = read_condition(each, rest, text, links + 1)
         found.extend([(each, condition)] if condition else [])
-    # Where it leads to types that are not held here, nothing can be met.
-    return Chain(parameter, tuple(found)) if found or not possible else None
+    return Chain(parameter, tuple(found)) if found else None
 
 
 def _read_reverse(resource_type: str, name: str, text: str, links: int) -> Reverse | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote_plus
+from uuid import NAMESPACE_OID, uuid5
 
 import msgspec
 
@@ -134,7 +135,9 @@ def searchset(page: SearchPage, request: SearchRequest, base_url: str) -> bytes:
     entries += [_entry(stored, base_url, b"include", shape) for stored in page.included]
     if request.notes:
         outcome = msgspec.json.encode(operation_outcome(request.notes))
-        entries.append(b'{"resource":' + outcome + b',"search":{"mode":"outcome"}}')
+        # It is stored nowhere, and every entry of a searchset has a name: equal ones have the same.
+        name = uuid5(NAMESPACE_OID, outcome.decode()).urn.encode()
+        entries.append(b'{"fullUrl":"' + name + b'","resource":' + outcome + b',"search":{"mode":"outcome"}}')
     if entries:
         bundle["entry"] = msgspec.Raw(b"[" + b",".join(entries) + b"]")
     return msgspec.json.encode(bundle)

@@ -1,8 +1,9 @@
 """What an operator may set about the embedded FHIR store."""
 
+from ipaddress import ip_network
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pulseweir.fhir_store.export.settings import ExportSettings
 from pulseweir.fhir_store.security.settings import FhirSecuritySettings, LimitSettings
@@ -40,6 +41,11 @@ class FhirStoreSettings(BaseModel):
     public_base_url: str | None = Field(
         None, description="Base URL in links, such as https://fhir.example.org/fhir; the request's own when unset."
     )
+    trusted_proxies: tuple[str, ...] = Field(
+        (),
+        description="Addresses or networks of proxies, such as 10.0.0.0/8, whose `Forwarded` or `X-Forwarded-Host` and "
+        "`X-Forwarded-Proto` headers say what links begin with; nobody's as installed. `public_base_url` goes first.",
+    )
     limits: LimitSettings = Field(default_factory=LimitSettings, description="What one request may cost.")
     security: FhirSecuritySettings = Field(default_factory=FhirSecuritySettings, description="Who reaches the store.")
     subscriptions: SubscriptionSettings = Field(
@@ -48,3 +54,10 @@ class FhirStoreSettings(BaseModel):
     export: ExportSettings = Field(
         default_factory=ExportSettings, description="How much is exported at once, and for how long it is kept."
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for each in proxies:
+            ip_network(each)
+        return proxies

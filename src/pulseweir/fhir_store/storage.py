@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FILE_NAME = "fhir.sqlite"
 _log = structlog.get_logger()
-INDEX_LAYOUT = 5
+INDEX_LAYOUT = 6
 """Counts up when the same parameters are indexed in another way."""
 _REINDEX_RESOURCES = 5_000
 

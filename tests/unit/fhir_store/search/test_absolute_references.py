@@ -134,7 +134,7 @@ async def test_forms_beside_each_other_are_all_found(empty: httpx.AsyncClient) -
 
 
 async def test_a_caller_bound_to_a_patient_names_no_base_that_makes_others_its_own(tmp_path: Path) -> None:
-    store = FhirStore.open(tmp_path / "fhir", Clock(), FhirStoreSettings())
+    store = FhirStore.open(tmp_path / "fhir", Clock(), FhirStoreSettings(trusted_proxies=("127.0.0.1",)))
     site = Site(store, tmp_path / "fhir")
     async with site.http() as http:
         await put_all(http, ward(FORMS["relative"]))

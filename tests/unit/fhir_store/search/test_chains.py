@@ -26,7 +26,6 @@ Find = Callable[..., Awaitable[list[str]]]
         ("Observation?has-member:Observation.subject:Patient.name=smith", ""),
         ("RiskAssessment?subject:Patient.name=eva", "k1"),
         ("Flag?patient.name=nobody", ""),
-        ("Observation?specimen.identifier=7", ""),
         ("Flag?patient.active:missing=true", "f2"),
         ("Patient?_has:Observation:patient:code=8867-4", "p1 p2"),
         ("Patient?_has:Observation:patient:status=amended", ""),

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -176,3 +177,37 @@ async def test_codes_that_share_a_coding_are_one(empty: httpx.AsyncClient) -> No
     bundle = (await empty.get("Observation/$lastn?patient=p&max=2")).json()
 
     assert [entry["resource"]["id"] for entry in bundle["entry"]] == ["o3", "o2"]
+
+
+@pytest.mark.parametrize(
+    ("query", "right"),
+    [
+        ("?_has:Observation:patient:code=8867-4", "Observation.patient leads to Patient only"),
+        ("?_type=Patient,Device&_has:Observation:patient:code=8867-4", "Observation.patient leads to Patient only"),
+        ("?_has:Observation:device:code=8867-4", "Observation.device leads to Device, DeviceMetric only"),
+        ("?_has:Observation:specimen:code=1", "leads to no type that this server holds only"),
+        ("Device?_has:Observation:patient:code=1", "Observation.patient does not lead to Device"),
+    ],
+)
+async def test_a_reverse_chain_that_leads_elsewhere_names_where_to(
+    http: httpx.AsyncClient, query: str, right: str
+) -> None:
+    answer = await http.get(query)
+
+    issue = answer.json()["issue"][0]
+    assert (answer.status_code, issue["code"]) == (400, "not-supported")
+    assert right in issue["details"]["text"]
+
+
+async def test_a_reverse_chain_of_several_types_that_all_can_be_led_to(find: Find) -> None:
+    assert await find("?_type=Patient&_has:Observation:patient:code=8867-4") == ["p1", "p2"]
+    assert await find("?_type=Device,DeviceMetric&_has:Observation:device:code=8867-4") == ["d1"]
+
+
+async def test_a_note_in_an_answer_is_an_entry_with_a_name(http: httpx.AsyncClient) -> None:
+    bundle = (await http.get("Patient?colour=red", headers={"prefer": "handling=lenient"})).json()
+
+    names = [entry["fullUrl"] for entry in bundle["entry"]]
+    assert len({*names}) == len(names) == 4
+    assert bundle["entry"][-1]["search"] == {"mode": "outcome"}
+    assert UUID(names[-1].removeprefix("urn:uuid:")).version == 5
