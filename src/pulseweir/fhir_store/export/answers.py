@@ -114,7 +114,7 @@ def _check_held(session: ReadSession, wanted: Wanted) -> None:
     members: list[str] | None = None
     if wanted.group:
         try:
-            members = group_members(read(session, "Group", wanted.group), real_microseconds())
+            members = group_members(session, read(session, "Group", wanted.group), real_microseconds())
         except Refusal:
             raise Refusal(404, "not-found", "There is no such Group, or no more.") from None
     for each in wanted.patients:
@@ -137,8 +137,8 @@ def _status(exports: Exports, export: Export, call: Call, *, needs_token: bool) 
         "transactionTime": instant_text(export.instant),
         "request": export.url,
         "requiresAccessToken": needs_token,
-        "output": [_listed(each, place) for each in export.files if not each.tells_deletions],
-        "error": [],
+        "output": [_listed(each, place) for each in export.files if not (each.tells_deletions or each.tells_faults)],
+        "error": [_listed(each, place) for each in export.files if each.tells_faults],
     }
     deleted = [_listed(each, place) for each in export.files if each.tells_deletions]
     if deleted:

@@ -11,7 +11,8 @@ import msgspec
 
 from pulseweir.fhir_store.dates import date_range
 from pulseweir.fhir_store.outcomes import Refusal, parameter_place
-from pulseweir.fhir_store.parameters import RESOURCE_TYPES, compartment_parameters
+from pulseweir.fhir_store.parameters import RESOURCE_TYPES, record_parameters
+from pulseweir.fhir_store.patient_record import SUPPORTING
 from pulseweir.fhir_store.query import Pairs, read_condition
 from pulseweir.fhir_store.search_request import SearchRequest
 from pulseweir.fhir_store.validation import is_resource_id
@@ -69,6 +70,7 @@ class Wanted(msgspec.Struct, frozen=True):
         filters: A resource of a type that has some must match one of these.
         elements: Elements to show, "subject" or "Observation.subject"; none for all.
         patients: Logical ids of the only Patients that are meant; none for all.
+        is_named: Whether somebody named the types.
     """
 
     types: tuple[str, ...]
@@ -78,6 +80,7 @@ class Wanted(msgspec.Struct, frozen=True):
     filters: tuple[Filter, ...] = ()
     elements: tuple[str, ...] = ()
     patients: tuple[str, ...] = ()
+    is_named: bool = False
 
 
 def read_kickoff(segments: list[str], pairs: Pairs, *, lenient: bool, is_post: bool = False) -> Wanted:
@@ -105,7 +108,8 @@ def read_kickoff(segments: list[str], pairs: Pairs, *, lenient: bool, is_post: b
     since = asked.get("_since", "").replace(" ", "+")
     if since:
         _check_instant(since)
-    types = _types(list(_listed(pairs, "_type")), is_of_patients=is_of_patients)
+    named = [*_listed(pairs, "_type")]
+    types = _types(named, is_of_patients=is_of_patients)
     return Wanted(
         types,
         since,
@@ -114,6 +118,7 @@ def read_kickoff(segments: list[str], pairs: Pairs, *, lenient: bool, is_post: b
         tuple(_filters(pairs, types, lenient=lenient)),
         tuple(_elements(pairs, lenient=lenient)),
         _patients(pairs) if is_post and is_of_patients else (),
+        bool(named),
     )
 
 
@@ -147,7 +152,13 @@ def _types(named: list[str], *, is_of_patients: bool) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(named)) or tuple(RESOURCE_TYPES)
     if not is_of_patients:
         return wanted
-    return tuple(each for each in wanted if each == "Patient" or compartment_parameters("Patient", each))
+    # What nobody named is not missed; what somebody named is written, or said to be no part of any record.
+    return tuple(each for each in wanted if named or each == "Patient" or record_parameters(each))
+
+
+def is_of_records(resource_type: str) -> bool:
+    """Whether resources of a type can belong to a patient's record, or be what one leans on."""
+    return resource_type == "Patient" or resource_type in SUPPORTING or bool(record_parameters(resource_type))
 
 
 def _filters(pairs: Pairs, types: tuple[str, ...], *, lenient: bool) -> Iterator[Filter]:

@@ -1,6 +1,6 @@
 """One snapshot of the store written to files, a resource a line, without holding more than a few in memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,20 @@ import msgspec
 
 from pulseweir.clock import real_microseconds
 from pulseweir.fhir_store.dates import date_range
-from pulseweir.fhir_store.export.kickoff import Wanted
+from pulseweir.fhir_store.export.kickoff import Wanted, is_of_records
 from pulseweir.fhir_store.extraction import reference_text
 from pulseweir.fhir_store.interactions import read
-from pulseweir.fhir_store.outcomes import Json
-from pulseweir.fhir_store.query import LAST_UPDATED, Criterion, SearchRequest
+from pulseweir.fhir_store.outcomes import Issue, Json, Refusal, operation_outcome
+from pulseweir.fhir_store.parameters import RESOURCE_TYPES, record_parameters
+from pulseweir.fhir_store.patient_record import SUPPORTING, ids_of, record_search, supporting_ids
+from pulseweir.fhir_store.query import ID, LAST_UPDATED, Criterion, SearchRequest
 from pulseweir.fhir_store.search_sql import compile_search
 from pulseweir.fhir_store.security.compartment import patients_of
 from pulseweir.fhir_store.session import Stored
 from pulseweir.fhir_store.storage import ReadSession
 from pulseweir.fhir_store.summaries import Shape
 from pulseweir.fhir_store.terms import Terms
+from pulseweir.fhir_store.validation import is_resource_id
 from pulseweir.sqlite import connect
 
 _LOOK_RESOURCES = 500
@@ -39,12 +42,14 @@ class ExportedFile(msgspec.Struct):
         name: Its name.
         count: Its lines.
         tells_deletions: Whether its lines are Bundles of what was deleted.
+        tells_faults: Whether its lines are OperationOutcomes about what is not exported.
     """
 
     type: str
     name: str
     count: int = 0
     tells_deletions: bool = False
+    tells_faults: bool = False
 
 
 @contextmanager
@@ -80,9 +85,13 @@ def write_files(
     """
     files: list[ExportedFile] = []
     shape = Shape("", wanted.elements) if wanted.elements else None
-    members = _members(session, wanted)
+    missing: list[str] = []
+    members = _members(session, wanted, missing)
     written = 0
     for resource_type in wanted.types:
+        if wanted.is_of_patients and not is_of_records(resource_type):
+            missing.append(f"{resource_type} belongs to no patient's record; ask for it by an export of the system.")
+            continue
         texts = (
             stored.text() if shape is None else shape.apply(stored.text(), resource_type)
             for stored in _of_type(session, wanted, resource_type, members)
@@ -90,6 +99,9 @@ def write_files(
         for count in _write_lines(texts, folder, file_bytes, ExportedFile(resource_type, ""), files):
             written += count
             look(written)
+    faults = (_fault(text) for text in missing)
+    for _ in _write_lines(faults, folder, file_bytes, ExportedFile("OperationOutcome", "", tells_faults=True), files):
+        look(written)
     bundles = _deletions(session, wanted, members) if wanted.since else iter(())
     for _ in _write_lines(bundles, folder, file_bytes, ExportedFile("Bundle", "", 0, True), files):
         look(written)
@@ -102,7 +114,7 @@ def _write_lines(
     """Write lines into files like one, that are added to the list; gives how many were written since it last did."""
     text = next(texts, None)
     while text is not None:
-        kind = "deleted" if like.tells_deletions else like.type
+        kind = "deleted" if like.tells_deletions else "error" if like.tells_faults else like.type
         file = msgspec.structs.replace(like, name=f"{kind}.{len(files)}.ndjson")
         files.append(file)
         size = told = 0
@@ -117,17 +129,23 @@ def _write_lines(
         yield file.count - told
 
 
-def _members(session: ReadSession, wanted: Wanted) -> list[str] | None:
-    """Logical ids of the Patients that are meant, in order; None for all there are."""
+def _fault(text: str) -> bytes:
+    return msgspec.json.encode(operation_outcome([Issue("incomplete", text, severity="warning")]))
+
+
+def _members(session: ReadSession, wanted: Wanted, missing: list[str]) -> list[str] | None:
+    """Logical ids of the Patients that are meant, in order; None for all there are. Adds what cannot be followed."""
     if not wanted.group:
         return list(wanted.patients) or None
-    inside = group_members(read(session, "Group", wanted.group), real_microseconds())
+    inside = group_members(session, read(session, "Group", wanted.group), real_microseconds(), missing)
     return [each for each in inside if each in wanted.patients] if wanted.patients else inside
 
 
 def _of_type(session: ReadSession, wanted: Wanted, resource_type: str, members: list[str] | None) -> Iterator[Stored]:
     if not wanted.is_of_patients:
         yield from _matches(session, wanted, resource_type, None)
+    elif resource_type in SUPPORTING:
+        yield from _leant_on(session, wanted, resource_type, members)
     elif members is None:
         yield from _matches(session, wanted, resource_type, ("Patient", None))
     else:
@@ -140,19 +158,53 @@ def _of_type(session: ReadSession, wanted: Wanted, resource_type: str, members: 
                     yield stored
 
 
-def group_members(group: Stored, now: int) -> list[str]:
-    """Logical ids of the Patients in a Group that are in it now, each once.
+def _leant_on(session: ReadSession, wanted: Wanted, resource_type: str, members: list[str] | None) -> Iterator[Stored]:
+    """What of a supporting type is in the records or what they lead to; of devices nobody named, only one's own."""
+    ids: set[str] = set()
+    for member in members if members is not None else [None]:
+        ids |= ids_of(session, record_search(resource_type, member, "")) if record_parameters(resource_type) else set()
+        if wanted.is_named:
+            in_record = [each for each in RESOURCE_TYPES if each == "Patient" or record_parameters(each)]
+            records = [record_search(each, member, "") for each in in_record]
+            ids |= supporting_ids(session, records)[resource_type]
+    if ids:
+        named = Criterion(ID, "", tuple(sorted(ids)))
+        yield from _matches(session, wanted, resource_type, None, [named])
+
+
+def group_members(session: ReadSession, group: Stored, now: int, missing: list[str] | None = None) -> list[str]:
+    """Logical ids of the Patients in a Group that are in it now, by Groups in it too, each once.
 
     Args:
+        session: Where Groups in it are found.
         group: The Group.
         now: Real instant, microseconds.
+        missing: Gets a sentence about each Group that is not here, if given.
     """
-    found = [
+    patients: dict[str, None] = {}
+    met, waiting = {group.resource_id}, [group]
+    while waiting:
+        for kind, _, name in _entities(waiting.pop(), now):
+            if kind == "Patient" and name:
+                patients[name] = None
+            elif kind == "Group" and name not in met:
+                met.add(name)
+                try:
+                    waiting.append(read(session, "Group", name))
+                except Refusal:
+                    if missing is not None:
+                        shown = name if is_resource_id(name) else "of no id"
+                        missing.append(f"Group/{shown}, a member of the Group, is not on this server: its are missing.")
+    return [*patients]
+
+
+def _entities(group: Stored, now: int) -> list[tuple[str, str, str]]:
+    """Who is in one Group now, by itself."""
+    return [
         (reference_text(each.get("entity")) or "").partition("/")
         for each in group.tree().get("member", ())
         if not each.get("inactive", False) and not _is_over(each.get("period"), now)
     ]
-    return list(dict.fromkeys(name for kind, _, name in found if kind == "Patient" and name))
 
 
 def _is_over(period: object, now: int) -> bool:
@@ -164,7 +216,11 @@ def _is_over(period: object, now: int) -> bool:
 
 
 def _matches(
-    session: ReadSession, wanted: Wanted, resource_type: str, compartment: tuple[str, str | None] | None
+    session: ReadSession,
+    wanted: Wanted,
+    resource_type: str,
+    compartment: tuple[str, str | None] | None,
+    also: Sequence[Criterion] = (),
 ) -> Iterator[Stored]:
     if session.terms.find(resource_type) is None:
         return
@@ -172,6 +228,7 @@ def _matches(
     seen: set[int] = set()
     for request in filters or [SearchRequest(resource_type)]:
         request.compartment = compartment
+        request.criteria.extend(also)
         if wanted.since:
             request.criteria.append(Criterion(LAST_UPDATED, "", (f"ge{wanted.since}",)))
         for stored in _found(session, request):
@@ -220,7 +277,11 @@ def _was_of(session: ReadSession, gone: tuple[str, str, int, int], members: list
     if row is None:
         return False
     stored = Stored(pk, resource_type, resource_id, version - 1, 0, False, *row)
-    owners = patients_of(resource_type, resource_id, stored.tree())
+    tree = stored.tree()
+    owners = patients_of(resource_type, resource_id, tree)
+    if resource_type == "Device":
+        kind, _, name = (reference_text(tree.get("patient")) or "").partition("/")
+        owners = {name} if kind == "Patient" else set()
     return bool(owners if members is None else owners.intersection(members))
 
 
