@@ -1,4 +1,4 @@
-"""The FHIR servers that the contract suites run on: `server` is one after the other.
+"""The servers that the contract suites run on: FHIR servers, where `server` is one after the other, and PostgreSQL.
 
 HAPI FHIR is built and started where Java and Maven are. Another server joins by its base URL in
 PULSEWEIR_TEST_FHIR_URL.
@@ -6,7 +6,8 @@ PULSEWEIR_TEST_FHIR_URL.
 
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import httpx
 import pytest
 
 from hapi_server import FIRST_TEST_SECONDS
+from postgres_server import running_postgres, what_is_missing
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.clock import Clock
 from pulseweir.fhir_store.app import create_app
@@ -77,6 +79,17 @@ class Server:
         """The bundle entry that stores a resource under its own id."""
         url = f"{resource['resourceType']}/{resource['id']}"
         return {"request": {"method": "PUT", "url": url, **request}, "resource": resource}
+
+
+@pytest.fixture(scope="module")
+def postgres_url() -> Iterator[str]:
+    """An empty database that the tests share and leave empty; they skip without PostgreSQL."""
+    named = os.environ.get("PULSEWEIR_TEST_POSTGRES")
+    missing = None if named else what_is_missing()
+    if missing is not None:
+        pytest.skip(missing)
+    with nullcontext(named) if named else running_postgres() as address:
+        yield address
 
 
 OUTSIDE = os.environ.get("PULSEWEIR_TEST_FHIR_URL")

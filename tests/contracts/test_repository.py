@@ -1,9 +1,7 @@
 """What every database behind the repository must do, SQLite and PostgreSQL (PULSEWEIR_TEST_POSTGRES may name one)."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
-from postgres_server import running_postgres, what_is_missing
 from pulseweir.backends.repository import (
     Repository,
     RepositoryUnavailable,
@@ -33,17 +30,6 @@ from pulseweir.backends.repository.schema import METADATA
 from pulseweir.clock import Clock
 from pulseweir.errors import DataDirectoryNewer
 from repository_rows import MINUTE, alert_row, flag_row, live_row, score_row, transition_row
-
-
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    """An empty database that the tests share and leave empty; they skip without PostgreSQL."""
-    named = os.environ.get("PULSEWEIR_TEST_POSTGRES")
-    missing = None if named else what_is_missing()
-    if missing is not None:
-        pytest.skip(missing)
-    with nullcontext(named) if named else running_postgres() as address:
-        yield address
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
