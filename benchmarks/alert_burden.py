@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.burden_counts import MINUTE, count
+from benchmarks.event_signals import signals
 from benchmarks.event_time import SETTLED_AFTER, Arrival, alerted, measurements, scored
 from pulseweir.errors import RefuseToStart
 from pulseweir.ingest.recording import plan_recording
@@ -39,7 +40,8 @@ _ROWS = {
     "reminders": "reminders",
     "escalations": "escalations",
     "other_messages": "other messages",
-    "technical_alerts": "technical alerts",
+    "technical_alerts": "technical alerts (own list, nobody is paged)",
+    "technical_messages": "… messages because of them",
     "acknowledgements": "acknowledgements",
 }
 _COUNTS = {
@@ -59,8 +61,9 @@ def run(patients: int | None = None, hours: float = HOURS) -> list[dict[str, Any
         rows = measurements(plan, arrival)
         told = scored(rows)
         spans = _spans(plan, rows.to_pydict())
+        devices = signals(rows, {name: end - SETTLED_AFTER for name, (_, end) in spans.items()})
         for ward, acknowledge_after in WARDS.items():
-            counted = count(alerted(told, acknowledge_after), spans)
+            counted = count(alerted(told, acknowledge_after, devices), spans)
             entries.append({"arrival": arrival, "ward": ward, "rows": told.tallies, **counted})
     return entries
 

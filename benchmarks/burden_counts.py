@@ -78,12 +78,13 @@ class Acknowledged:
 
 @dataclass(slots=True)
 class Happened:
-    """What one run brought about."""
+    """What one run brought about; `count` sets the messages because of technical alerts apart."""
 
     windows: list[Window] = field(default_factory=list)
     pages: list[Page] = field(default_factory=list)
     opened: list[Opened] = field(default_factory=list)
     acknowledged: list[Acknowledged] = field(default_factory=list)
+    technical_pages: list[Page] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +116,12 @@ def count(happened: Happened, spans: Mapping[str, tuple[int, int]]) -> dict[str,
     bed_days = sum(end - start for start, end in spans.values()) / _DAY
     within = {name: _within(happened, name, span) for name, span in spans.items()}
     opened = [one for each in within.values() for one in each.opened]
-    pages = [one for each in within.values() for one in each.pages]
     clinical = [one for one in opened if one.kind == "clinical"]
+    pages = [one for each in within.values() for one in each.pages]
     numbers: dict[str, int] = {"alerts_opened": len(clinical)}
     numbers |= {f"alerts_opened_{level}": _of(clinical, "priority", level) for level in ("high", "medium", "low")}
     numbers["technical_alerts"] = len(opened) - len(clinical)
+    numbers["technical_messages"] = sum(len(each.technical_pages) for each in within.values())
     numbers["messages"] = len(pages)
     numbers |= {f"{kind}s": _of(pages, "kind", kind) for kind in ("page", "escalation", "reminder")}
     numbers["other_messages"] = len(pages) - sum(numbers[f"{kind}s"] for kind in ("page", "escalation", "reminder"))
@@ -275,11 +277,14 @@ def _within(happened: Happened, patient: str, span: tuple[int, int]) -> Happened
     def kept(at: int, owner: str) -> bool:
         return owner == patient and span[0] <= at <= span[1]
 
+    technical = {one.alert_id for one in happened.opened if one.kind != "clinical"}
+    pages = [one for one in happened.pages if kept(one.at, one.patient)]
     return Happened(
         [one for one in happened.windows if kept(one.known_at, one.patient)],
-        [one for one in happened.pages if kept(one.at, one.patient)],
+        [one for one in pages if one.alert_id not in technical],
         [one for one in happened.opened if kept(one.at, one.patient)],
         [one for one in happened.acknowledged if kept(one.at, one.patient)],
+        [one for one in pages if one.alert_id in technical],
     )
 
 

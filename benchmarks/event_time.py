@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from sqlalchemy import text
 
 from benchmarks.burden_counts import MINUTE, SECOND, Acknowledged, Happened, Opened, Page, Window
+from benchmarks.event_signals import SetClock
 from pulseweir.backends.repository import Repository
 from pulseweir.hot_path.flag import FlagSettings
 from pulseweir.hot_path.risk_output import RecordStage
@@ -117,17 +118,18 @@ def scored(rows: pa.Table) -> Told:
     return told
 
 
-def alerted(told: Told, acknowledge_after: int | None) -> Happened:
+def alerted(told: Told, acknowledge_after: int | None, devices: Sequence[tuple[int, pa.Table]] = ()) -> Happened:
     """Record the scores, raise alerts and let time pass; nobody delivers the messages.
 
     Args:
         told: Scores by instant.
+        devices: Facts about devices by instant.
         acknowledge_after: Every message is acknowledged ("seen-going") so many microseconds later; None: nobody does.
     """
     with tempfile.TemporaryDirectory(prefix="pulseweir-burden-", dir=_memory()) as folder:
         ward = _Ward(Path(folder), acknowledge_after)
         try:
-            asyncio.run(ward.play(told))
+            asyncio.run(ward.play(told.tables, devices))
         finally:
             ward.close()
     ward.happened.windows += [one for now, table in told.tables for one in _windows(now, table)]
@@ -196,19 +198,6 @@ def _memory() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
-class _SetClock:
-    """A clock that stands where it is put."""
-
-    speed = 1.0
-
-    def __init__(self) -> None:
-        self.instant = 0
-
-    def now_microseconds(self) -> int:
-        """Where it was put."""
-        return self.instant
-
-
 class _Caught:
     """A bus that hands over what is published at once."""
 
@@ -226,7 +215,7 @@ class _Ward:
     def __init__(self, folder: Path, acknowledge_after: int | None) -> None:
         self.happened = Happened()
         self._after = acknowledge_after
-        self._clock, self._bus = _SetClock(), _Caught()
+        self._clock, self._bus = SetClock(), _Caught()
         clock: Any = self._clock
         self._repository = Repository.open(f"sqlite:///{folder}/repository.sqlite", clock)
         self._settings, self._notices = AlertSettings(), NoticeSettings()
@@ -245,32 +234,32 @@ class _Ward:
             settings=self._settings,
             notices=self._notices,
         )
-        self._seen_alert, self._seen_message = 0, 0
+        self._seen_alert, self._seen_message, self._looked_at = 0, 0, 0
         self._to_acknowledge: list[tuple[int, str, str]] = []
 
     def close(self) -> None:
         """Let the repository go."""
         self._repository.close()
 
-    async def play(self, told: Told) -> None:
-        """All scores, and after each whatever time brings until the next."""
-        for now, table in told.tables:
+    async def play(self, scores: Sequence[tuple[int, pa.Table]], devices: Sequence[tuple[int, pa.Table]]) -> None:
+        """All that is told, in order, and between any two whatever time brings."""
+        events = [(now, True, table) for now, table in scores] + [(now, False, table) for now, table in devices]
+        self._looked_at = min((now for now, _, _ in events), default=0)
+        for now, is_scores, table in sorted(events, key=lambda one: one[:2]):
             await self._pass_time(now)
             self._put_clock(now)
-            await self._record.handle({0: table})
-            await self._take_facts(now)
-        await self._pass_time((told.tables[-1][0] if told.tables else 0) + 1)
-
-    async def _take_facts(self, now: int) -> None:
-        facts, self._bus.facts = self._bus.facts, []
-        if facts:
-            await self._coordination.handle({0: pa.concat_tables(facts)})
-            self._note(now)
+            if is_scores:
+                await self._record.handle({0: table})
+            facts, self._bus.facts = [*self._bus.facts, *([] if is_scores else [table])], []
+            if facts:
+                await self._coordination.handle({0: pa.concat_tables(facts)})
+                self._note(now)
+        await self._pass_time(max((now for now, _, _ in events), default=0) + 1)
 
     async def _pass_time(self, until: int) -> None:
-        """Timers of alerts and acknowledgements, in order, before `until`."""
+        """Timers of alerts, acknowledgements and a look a minute, in order, before `until`."""
         while True:
-            step = self._next_step()
+            step = min(self._next_step(), self._looked_at + MINUTE)
             deed = self._to_acknowledge[0][0] if self._to_acknowledge else _NEVER
             now = min(step, deed)
             if now >= until:
@@ -279,7 +268,8 @@ class _Ward:
             if deed <= step:
                 self._acknowledge(*heapq.heappop(self._to_acknowledge))
             else:
-                await self._coordination.run_due(now)
+                await self._coordination.tick()
+                self._looked_at = now
             self._note(now)
 
     def _put_clock(self, now: int) -> None:

@@ -40,7 +40,13 @@ def numbers(happened: Happened) -> dict[str, int]:
 
 def test_alerts_and_messages_by_kind_per_100_bed_days() -> None:
     happened = Happened(
-        pages=[page(1), page(2 * MINUTE, "escalation"), page(4 * MINUTE, "reminder"), page(6 * MINUTE, "worse")],
+        pages=[
+            Page("p", "c", 3, "k", "page", "technical"),
+            page(1),
+            page(2 * MINUTE, "escalation"),
+            page(4 * MINUTE, "reminder"),
+            page(6 * MINUTE, "worse"),
+        ],
         opened=[
             Opened("p", "a", 1, "high"),
             Opened("p", "b", 2, "low"),
@@ -59,6 +65,7 @@ def test_alerts_and_messages_by_kind_per_100_bed_days() -> None:
             "alerts_opened_high": 1,
             "alerts_opened_low": 1,
             "technical_alerts": 1,
+            "technical_messages": 1,
             "messages": 4,
             "pages": 1,
             "escalations": 1,
