@@ -277,9 +277,12 @@ def test_an_unread_fact_that_is_worse_pages_once(ward: Ward, values: Json) -> No
 
 def test_an_unread_fact_of_a_flag_that_closed_ends_its_alert(ward: Ward) -> None:
     over = old.fact(MEDIUM, 2, 5, status="inactive", end_at=NOON)
+    clears_at = int(ward.settings.clear_after_seconds * SECOND)
 
     assert ward.take(over) == []
-    assert (ward.alert("medium").state, ward.alert("medium").closed_at) == ("auto-cleared", NOON)
+    assert ward.alert("medium").ended_at == NOON
+    assert [one for one in ward.after(clears_at) if one[0] == "medium"] == []
+    assert (ward.alert("medium").state, ward.alert("medium").closed_at) == ("auto-cleared", NOON + clears_at)
 
 
 def risk(patient: str, minute: int, number: float) -> pa.Table:
