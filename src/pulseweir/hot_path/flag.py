@@ -1,8 +1,9 @@
 """Step 13b: Flag episodes: when a patient leaves the acceptable range, and when the patient is back. Pure.
 
 An episode opens on the first window outside, in event time and without delay; it closes after
-``close_after_windows`` windows inside. A window without enough data opens nothing and closes nothing. What the
-episodes are depends only on the last revision of every window, never on the order in which they came.
+``close_after_windows`` windows inside. A window without enough data opens nothing and closes nothing, unless what is
+known is outside already; one of a patient whom the model may not score counts as inside. What the episodes are depends
+only on the last revision of every window, never on the order in which they came.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,11 +12,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pulseweir.hot_path.vital_limits import VitalLimit
 from pulseweir.records.identifiers import flag_id
 
 ACTIVE, INACTIVE = "active", "inactive"
 SEVERITY = {"low": 0, "low-medium": 1, "medium": 2, "high": 3}
 """Bands by how bad they are; the band of a model that gives none counts as medium."""
+
+_RED = 3
 
 
 class AcceptableRange(BaseModel):
@@ -28,6 +32,9 @@ class AcceptableRange(BaseModel):
     outside_from_score: float | None = Field(None, description="Scores at or above this are outside.")
     outside_from_probability: float | None = Field(
         None, ge=0, le=1, description="Probabilities (0 to 1) at or above this are outside."
+    )
+    vital_limits: tuple[VitalLimit, ...] = Field(
+        (), description="Limits of single vitals; beyond one a window is outside, whatever its score or lack of one."
     )
 
 
@@ -53,6 +60,13 @@ class FlagSettings(BaseModel):
         """The acceptable range of one patient."""
         by_ward = self.ward_ranges.get(ward or "")
         return self.patient_ranges.get(patient_id) or by_ward or self.model_ranges.get(model) or self.acceptable_range
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether any range has limits of single vitals."""
+        tables = (self.model_ranges, self.ward_ranges, self.patient_ranges)
+        ranges = [self.acceptable_range, *(one for table in tables for one in table.values())]
+        return any(one.vital_limits for one in ranges)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,20 +138,41 @@ def is_outside(
     probability: float | None,
     band: str | None,
     single_red: bool,
+    known_points: Sequence[float] = (),
 ) -> bool | None:
-    """Whether a window is outside the acceptable range; None when its data are insufficient.
+    """Whether a window is outside the acceptable range; None when its data are insufficient to tell.
+
+    Args:
+        acceptable: What is acceptable of the patient.
+        status: complete, partial, insufficient-data, abstained.
+        score: None when there is none.
+        probability: 0 to 1; None when the model gives none.
+        band: None when there is none.
+        single_red: Whether one parameter scored 3.
+        known_points: What the known parameters scored: with too few of them their sum is a lower bound of the score.
+
+    A window that the model may not score is inside: its Flags end.
 
     >>> is_outside(AcceptableRange(), status="complete", score=3, probability=None, band="low-medium", single_red=True)
     True
     """
+    if status == "abstained":
+        return False
     if status == "insufficient-data":
-        return None
+        return _is_outside_already(acceptable, known_points) or None
     if band in acceptable.outside_bands or (single_red and acceptable.single_red_is_outside):
         return True
     if acceptable.outside_from_score is not None and score is not None and score >= acceptable.outside_from_score:
         return True
     limit = acceptable.outside_from_probability
     return limit is not None and probability is not None and probability >= limit
+
+
+def _is_outside_already(acceptable: AcceptableRange, points: Sequence[float]) -> bool:
+    if acceptable.single_red_is_outside and any(one == _RED for one in points):
+        return True
+    limit = acceptable.outside_from_score
+    return limit is not None and bool(points) and sum(points) >= limit
 
 
 def judge(

@@ -5,7 +5,17 @@ from dataclasses import dataclass, fields, replace
 
 from pulseweir.backends.repository import Transaction, flags, scores
 from pulseweir.backends.repository.rows import FlagRow, ScoreRow, WindowRow
-from pulseweir.hot_path.flag import ACTIVE, Episode, FlagSettings, JudgedWindow, Judgement, judge, where_to_begin
+from pulseweir.hot_path.flag import (
+    ACTIVE,
+    SEVERITY,
+    Episode,
+    FlagSettings,
+    JudgedWindow,
+    Judgement,
+    judge,
+    where_to_begin,
+)
+from pulseweir.hot_path.vital_limits import Breach, breaches, worst
 
 _EPISODE_FIELDS = tuple(field.name for field in fields(Episode))
 _BOOKKEEPING = {"evaluated_until", "inside_streak"}
@@ -46,7 +56,7 @@ def link_to_flags(
     changed_flags: list[FlagRow] = []
     kept_flags: list[FlagRow] = []
     for (patient_id, rule), rows in groups.items():
-        work = _prepare(transaction, rows, newest.get((patient_id, rule)))
+        work = _prepare(transaction, rows, newest.get((patient_id, rule)), settings)
         judgement = judge(
             work.windows.values(), patient_id=patient_id, rule=rule, settings=settings, resume=work.resume
         )
@@ -68,8 +78,16 @@ def to_episode(row: FlagRow) -> Episode:
     return Episode(**{name: getattr(row, name) for name in _EPISODE_FIELDS})
 
 
-def _prepare(transaction: Transaction, rows: Sequence[ScoreRow], newest: FlagRow | None) -> _Work:
-    changed = {(row.window_start, row.window_end): _judged(row) for row in rows}
+def breaches_of(row: ScoreRow, settings: FlagSettings) -> list[Breach]:
+    """The limits of single vitals that a window is beyond."""
+    limits = settings.range_for(row.patient_id, row.ward, row.model).vital_limits
+    return breaches(limits, row.inputs_json, row.age_years)
+
+
+def _prepare(
+    transaction: Transaction, rows: Sequence[ScoreRow], newest: FlagRow | None, settings: FlagSettings
+) -> _Work:
+    changed = {(row.window_start, row.window_end): _judged(row, settings) for row in rows}
     first = min(end for _, end in changed)
     if newest is not None and newest.status == ACTIVE and first > newest.evaluated_until:
         return _Work(changed, to_episode(newest), [newest], {})
@@ -84,17 +102,27 @@ def _prepare(transaction: Transaction, rows: Sequence[ScoreRow], newest: FlagRow
     ]
     before = scores.windows_ending_from(transaction, rows[0].patient_id, rows[0].model, first)
     linked = {(row.window_start, row.window_end): row.flag_id for row in before}
-    windows = {key: _judged(row) for key, row in zip(linked, before, strict=True)} | changed
-    return _Work(windows, resume, replaced, {key: linked[key] for key in linked.keys() - changed.keys()})
+    whole = _whole(transaction, rows[0], list(linked)) if settings.has_limits else {}
+    stood = {key: _judged(whole.get(key, row), settings) for key, row in zip(linked, before, strict=True)}
+    return _Work(stood | changed, resume, replaced, {key: linked[key] for key in linked.keys() - changed.keys()})
 
 
-def _judged(row: ScoreRow | WindowRow) -> JudgedWindow:
+def _whole(
+    transaction: Transaction, of: ScoreRow, spans: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], ScoreRow | WindowRow]:
+    """Stored windows with their inputs, by start and end."""
+    keys = [(of.patient_id, of.model, start, end) for start, end in spans]
+    return {(row.window_start, row.window_end): row for row in scores.windows(transaction, keys).values()}
+
+
+def _judged(row: ScoreRow | WindowRow, settings: FlagSettings) -> JudgedWindow:
+    limited = breaches_of(row, settings) if isinstance(row, ScoreRow) else []
     return JudgedWindow(
         start=row.window_start,
         end=row.window_end,
         outside=row.outside,
         score=row.score,
-        band=row.band,
+        band=worst([row.band, *(breach.band for breach in limited)], SEVERITY),
         model_version=row.model_version,
         backfill=row.backfill,
         ward=row.ward,

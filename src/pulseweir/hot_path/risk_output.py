@@ -13,17 +13,19 @@ from pulseweir.backends.repository import Repository, Transaction, flags, people
 from pulseweir.backends.repository.rows import FlagRow, LiveRow, ScoreRow
 from pulseweir.hot_path.care_routing import Routes, routes
 from pulseweir.hot_path.flag import SEVERITY, FlagSettings, is_outside
-from pulseweir.hot_path.flag_record import link_to_flags
-from pulseweir.hot_path.score_doubts import Facts, is_lower_bound, sentences
-from pulseweir.hot_path.score_wording import headline
-from pulseweir.hot_path.scored_window import ScoredWindow, all_scored_windows
+from pulseweir.hot_path.flag_record import breaches_of, link_to_flags
+from pulseweir.hot_path.score_doubts import Facts, abstained_because, is_lower_bound, sentences
+from pulseweir.hot_path.score_wording import contributions, headline
+from pulseweir.hot_path.scored_window import ABSTAINED, ScoredWindow, all_scored_windows
 from pulseweir.hot_path.settings import CareRoutingSettings
+from pulseweir.hot_path.vital_limits import Breach
 from pulseweir.records.flag_facts import FLAG_CLOSED, FLAG_OPENED, FLAG_UPDATED, FlagFact, flag_fact_table
 from pulseweir.records.topics import ALERT_EVENTS, RISK_SCORES
 from pulseweir.telemetry import END_TO_END, RISK_FLAGS_OPEN
 from pulseweir.worker import Handled, Stage
 
 _SECOND = 1_000_000
+_RED_POINTS = 3
 
 
 @dataclass(slots=True)
@@ -108,18 +110,19 @@ class RecordStage(Stage):
         self._latencies = []
 
     def _score_row(self, window: ScoredWindow, now: int) -> ScoreRow:
-        acceptable = self._flag_settings.range_for(window.patient_id, window.ward, window.model)
+        row = ScoreRow(
+            **_shared_columns(window, now), basis_json=msgspec.json.encode(window.basis).decode(), outside=None
+        )
         outside = is_outside(
-            acceptable,
+            self._flag_settings.range_for(window.patient_id, window.ward, window.model),
             status=window.status,
             score=window.score,
             probability=window.probability,
             band=window.band,
             single_red=window.single_red,
+            known_points=[part.points for part in contributions(window.contributions_json) if part.points is not None],
         )
-        return ScoreRow(
-            **_shared_columns(window, now), basis_json=msgspec.json.encode(window.basis).decode(), outside=outside
-        )
+        return replace(row, outside=True if breaches_of(row, self._flag_settings) else outside)
 
     def _live_row(self, window: ScoredWindow, now: int) -> LiveRow:
         team = self._routes.team_for(window.patient_id, window.ward)
@@ -144,6 +147,7 @@ class RecordStage(Stage):
     def _fact(self, row: FlagRow, window: ScoreRow | None) -> tuple[str, FlagFact]:
         team = self._routes.team_for(row.patient_id, row.ward)
         transition = FLAG_OPENED if row.change_published == 0 else FLAG_UPDATED
+        limited = [] if window is None else breaches_of(window, self._flag_settings)
         fact = FlagFact(
             flag_id=row.flag_id,
             patient_id=row.patient_id,
@@ -153,7 +157,8 @@ class RecordStage(Stage):
             band=row.last_band,
             score=row.last_score,
             backfill=row.backfill,
-            reason=_reason(row, window),
+            reason=_reason(row, window, limited),
+            reds=None if window is None else _reds(window, limited),
             start_at=row.start_at,
             last_window_end=row.last_window_end,
             end_at=row.end_at,
@@ -207,12 +212,21 @@ def _shared_columns(window: ScoredWindow, now: int) -> dict[str, Any]:
     }
 
 
-def _reason(row: FlagRow, window: ScoreRow | None) -> str:
+def _reason(row: FlagRow, window: ScoreRow | None, limited: Sequence[Breach]) -> str:
     if window is None:
         return headline(row.rule, row.last_score, row.last_band)
+    beyond = "".join(f"{breach.words}. " for breach in limited)
+    if window.status == ABSTAINED:
+        return f"{beyond}{abstained_because(window.abstained or '')}"
     facts = Facts.of(window)
     at_least = is_lower_bound(facts.status, facts.missing, facts.doubtful, facts.unknown)
-    return f"{headline(row.rule, row.last_score, row.last_band, at_least=at_least)}. {sentences(facts)}"
+    return f"{beyond}{headline(row.rule, row.last_score, row.last_band, at_least=at_least)}. {sentences(facts)}"
+
+
+def _reds(window: ScoreRow, limited: Sequence[Breach]) -> list[str]:
+    """What by itself is serious in a window: parameters that scored 3, and vitals beyond a limit."""
+    red = {part.parameter for part in contributions(window.contributions_json) if part.points == _RED_POINTS}
+    return sorted(red | {breach.vital for breach in limited})
 
 
 _SHARED = (

@@ -1,10 +1,13 @@
 """Step 13b: Flag episodes."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pulseweir.hot_path.flag import (
     AcceptableRange,
@@ -16,6 +19,7 @@ from pulseweir.hot_path.flag import (
     judge,
     where_to_begin,
 )
+from pulseweir.hot_path.vital_limits import VitalLimit, breaches
 
 MINUTE = 60_000_000
 LETTERS = {"o": True, "i": False, "?": None}
@@ -203,3 +207,78 @@ def test_order_repetition_and_batches_never_change_the_final_episodes(
 
     assert stored.episodes == straightforward.episodes
     assert stored.links == straightforward.links
+
+
+@pytest.mark.parametrize(
+    ("points", "limit", "outside"),
+    [([2, 2, 2], 6, True), ([2, 2, 1], 6, None), ([3], None, True), ([], None, None), ([], 0, None), ([1, 1], 2, True)],
+)
+def test_what_is_known_of_a_window_without_enough_data_may_be_outside_already(
+    points: list[float], limit: float | None, outside: bool | None
+) -> None:
+    acceptable = AcceptableRange(outside_from_score=limit)
+    none: dict[str, Any] = {"score": None, "probability": None, "band": None, "single_red": False}
+
+    assert is_outside(acceptable, status="insufficient-data", known_points=points, **none) is outside
+
+
+def test_a_patient_whom_the_model_may_not_score_has_no_flag_that_stands() -> None:
+    none: dict[str, Any] = {"score": None, "probability": None, "band": None, "single_red": False}
+
+    assert is_outside(AcceptableRange(), status="abstained", known_points=[3], **none) is False
+    assert spans("oii") == [(0, 3)]
+
+
+def entries(**values: float) -> str:
+    return json.dumps(
+        [{"vital": name, "value": value, "usable": True, "age_seconds": 10} for name, value in values.items()]
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "values", "age", "words"),
+    [
+        ({"vital": "spo2", "below": 90}, {"spo2": 84}, None, ["SpO2 84 below 90"]),
+        ({"vital": "spo2", "below": 90}, {"spo2": 90}, None, []),
+        ({"vital": "heart_rate", "above": 180}, {"heart_rate": 190.5}, 0, ["Heart rate 190.5 above 180"]),
+        ({"vital": "heart_rate", "below": 40, "above": 180}, {"spo2": 80}, 0, []),
+        (
+            {"vital": "respiratory_rate", "above": 60, "age_under": 1},
+            {"respiratory_rate": 65},
+            0,
+            ["Respiratory rate 65 above 60"],
+        ),
+        ({"vital": "respiratory_rate", "above": 60, "age_under": 1}, {"respiratory_rate": 65}, 1, []),
+        ({"vital": "respiratory_rate", "above": 60, "age_under": 1}, {"respiratory_rate": 65}, None, []),
+        (
+            {"vital": "temperature", "above": 38, "age_from": 1, "age_under": 5},
+            {"temperature": 39},
+            4,
+            ["Temperature 39 above 38"],
+        ),
+    ],
+)
+def test_a_vital_beyond_its_limit_is_named_with_value_and_limit(
+    limit: dict[str, Any], values: dict[str, float], age: float | None, words: list[str]
+) -> None:
+    found = breaches([VitalLimit(**limit)], entries(**values), age)
+
+    assert [breach.words for breach in found] == words
+
+
+@pytest.mark.parametrize("spoilt", [{"usable": False}, {"age_seconds": 3_601}, {"value": None}, {"value": "A"}])
+def test_only_fresh_and_usable_numbers_are_beyond_a_limit(spoilt: dict[str, Any]) -> None:
+    entry = {"vital": "spo2", "value": 84, "usable": True, "age_seconds": 3_600}
+    limit = VitalLimit(vital="spo2", below=90)
+
+    assert breaches([limit], json.dumps([entry]), 70)
+    assert breaches([limit], json.dumps([entry | spoilt]), 70) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"vital": "spo2"}, "needs below or above"), ({"vital": "sats", "below": 1}, "no vital with numbers")],
+)
+def test_a_limit_of_nothing_is_refused(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        VitalLimit(**wrong)

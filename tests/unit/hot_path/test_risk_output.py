@@ -11,13 +11,15 @@ from pulseweir.backends.bus.embedded import EmbeddedBus
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.backends.repository import Repository, flags, people, reports, scores
 from pulseweir.clock import Clock
-from pulseweir.hot_path.flag import Episode, JudgedWindow, judge
+from pulseweir.hot_path.flag import AcceptableRange, Episode, FlagSettings, JudgedWindow, judge
 from pulseweir.hot_path.flag_record import to_episode
 from pulseweir.hot_path.live import LiveFeed
+from pulseweir.hot_path.risk_output import RecordStage
+from pulseweir.hot_path.vital_limits import VitalLimit
 from pulseweir.records.codes import WARD_IDENTIFIER_SYSTEM
 from pulseweir.records.flag_facts import FlagFact, flag_facts
 from pulseweir.records.topics import ALERT_EVENTS
-from risk_rows import FLAGS, MINUTE, fhir_stage, live, record_stage, row, table
+from risk_rows import FLAGS, MINUTE, ROUTING, fhir_stage, live, record_stage, row, table
 
 
 async def published(bus: EmbeddedBus) -> list[FlagFact]:
@@ -234,3 +236,54 @@ async def test_a_screen_that_fell_behind_starts_from_the_full_state(
     await screen.aclose()
     assert update.complete
     assert update.rows[0].window_start == 3 * MINUTE
+
+
+# Limits of single vitals, and what is known of a patient too little is known of
+
+
+SPO2_84 = '[{"vital":"spo2","value":84,"usable":true,"age_seconds":5}]'
+ABSTAINING = {"status": "abstained", "abstained": "age-under-16", "contributions_json": "[]", "band": None}
+
+
+def limited_stage(repository: Repository, bus: EmbeddedBus, **limit: object) -> RecordStage:
+    limits = (VitalLimit.model_validate({"vital": "spo2", "below": 90} | limit),)
+    return RecordStage(repository, bus, FlagSettings(acceptable_range=AcceptableRange(vital_limits=limits)), ROUTING)
+
+
+async def test_a_vital_beyond_its_limit_raises_a_flag_of_a_patient_who_is_not_scored(
+    repository: Repository, bus: EmbeddedBus
+) -> None:
+    stage = limited_stage(repository, bus, band="high", age_under=16)
+    child = ABSTAINING | {"age_years": 0, "inputs_json": SPO2_84}
+
+    await stage.handle(table(row("p1", 0, None, **child), row("p2", 0, None, **(child | {"age_years": 40}))))
+    await stage.handle(table(row("p1", 1, None, **child)))
+    await stage.handle(table(row("p1", 0, None, **(child | {"revision": 2}))))
+
+    facts = await published(bus)
+    assert {fact.patient_id for fact in facts} == {"p1"}
+    assert {(fact.status, fact.band, fact.score) for fact in facts} == {("active", "high", None)}
+    assert facts[0].reason.startswith("SpO2 84 below 90. ")
+    assert facts[0].reds == ["spo2"]
+    [flag] = await repository.read(flags.open_flags)
+    assert (flag.windows, flag.peak_band) == (2, "high")
+
+
+async def test_a_flag_ends_when_the_patient_may_no_longer_be_scored(repository: Repository, bus: EmbeddedBus) -> None:
+    stage = record_stage(repository, bus)
+    await stage.handle(table(row("p1", 0, 8), row("p2", 0, 8)))
+
+    await stage.handle(table(row("p1", 1, None, **ABSTAINING), row("p1", 2, None, **ABSTAINING)))
+    await stage.handle(table(row("p2", 0, None, **(ABSTAINING | {"revision": 2}))))
+
+    assert await repository.read(flags.open_flags) == []
+    assert [fact.status for fact in await published(bus)] == ["active", "active", "inactive", "withdrawn"]
+
+
+async def test_too_few_values_that_are_outside_already_raise_a_flag(repository: Repository, bus: EmbeddedBus) -> None:
+    reds = '[{"parameter":"spo2","points":3},{"parameter":"pulse","points":2}]'
+
+    await record_stage(repository, bus).handle(table(row("p1", 0, None, contributions_json=reds), row("p2", 0, None)))
+
+    [fact] = await published(bus)
+    assert (fact.patient_id, fact.band, fact.score, fact.reds) == ("p1", "medium", None, ["spo2"])
