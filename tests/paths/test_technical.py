@@ -6,8 +6,8 @@ from patient_measurements import MINUTE, NOON, Reading, StillClock, by_shard, pa
 from pulseweir.backends.bus.embedded import EmbeddedBus
 from pulseweir.backends.repository import Repository, alerts, device_signals, outbox
 from pulseweir.backends.repository.rows import AlertRow
+from pulseweir.scoring.device_intake import Key
 from pulseweir.scoring.device_kinds import DeviceKind
-from pulseweir.scoring.device_signals import Key
 from pulseweir.scoring.signal_stage import SignalStage
 from pulseweir.warm_path.alert_settings import AlertSettings
 from pulseweir.warm_path.coordination import CoordinationStage

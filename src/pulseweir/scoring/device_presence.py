@@ -18,7 +18,7 @@ import structlog
 from pulseweir.backends.fhir_client import FhirClient
 from pulseweir.clock import Clock, to_microseconds
 from pulseweir.errors import PulseweirError, RejectRecord
-from pulseweir.scoring.device_signals import Key
+from pulseweir.scoring.device_intake import Key
 
 Json = dict[str, Any]
 _TOGETHER = 50

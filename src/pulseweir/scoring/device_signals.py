@@ -1,19 +1,10 @@
-"""Step 10: technical signals of devices: readings in, signals that begin, change and end out. Pure.
+"""Step 10: technical signals of devices: when they begin, change and end, by the records of the devices. Pure."""
 
-Only what was live on arrival counts: a backlog neither raises nor ends anything. A value whose clock is ahead says
-something about the clock only.
-"""
-
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from pulseweir.records.codes import VITAL_BY_LOINC
 from pulseweir.records.signal_facts import (
     CLOCK_AHEAD,
     FROZEN,
@@ -26,32 +17,12 @@ from pulseweir.records.signal_facts import (
     DeviceHeard,
     SignalFact,
 )
-from pulseweir.records.topics import PATIENT_CONTEXT_TYPE
 from pulseweir.scoring import device_faults
 from pulseweir.scoring.device_faults import Fault, Rhythm
+from pulseweir.scoring.device_intake import Key
 from pulseweir.scoring.device_kinds import DeviceKind
-from pulseweir.scoring.device_record import (
-    MINUTE,
-    SLOT,
-    SPAN,
-    ClockMinute,
-    DeviceRecord,
-    Minute,
-    Opened,
-    Span,
-    VitalRecord,
-    note_clock,
-    note_minute,
-    note_received,
-    note_slots,
-    note_span,
-)
-from pulseweir.scoring.judgement import coded
+from pulseweir.scoring.device_record import DeviceRecord, Opened
 from pulseweir.scoring.signal_settings import SignalSettings
-
-Key = tuple[str, str]
-"""Patient and device."""
-Integers = npt.NDArray[np.int64]
 
 _SECOND = 1_000_000
 _FORGET_SECONDS = 86_400
@@ -77,157 +48,6 @@ def from_bytes(data: bytes) -> dict[Key, DeviceRecord]:
     except msgspec.DecodeError:
         return {}
     return {(one, other): record for one, other, record in snapshot.records} if snapshot.form == _FORM else {}
-
-
-def take(records: dict[Key, DeviceRecord], rows: pa.Table, *, backfill_after_seconds: float) -> set[Key]:
-    """Note patient measurements in the records of their devices; returns whose records changed.
-
-    Args:
-        records: By patient and device; changed in place.
-        rows: Columns of ``PATIENT_MEASUREMENT_SCHEMA``; rows that only renew a patient's context are passed over.
-        backfill_after_seconds: What was older on arrival says when the device was heard, and nothing of its present.
-    """
-    rows = rows.filter(pc.not_equal(rows["type"].cast(pa.utf8()), PATIENT_CONTEXT_TYPE))
-    if not rows.num_rows:
-        return set()
-    batch = _Batch.of(rows.unify_dictionaries().combine_chunks(), backfill_after_seconds)
-    for key in batch.keys:
-        if key not in records:
-            records[key] = DeviceRecord()
-    own = [records[key] for key in batch.keys]
-    _take_clocks(own, batch)
-    _take_slots(own, batch, np.flatnonzero(batch.live))
-    _take_values(own, batch, np.flatnonzero(batch.live & ~batch.future))
-    return set(batch.keys)
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Rows as numbers; one place a row unless said otherwise.
-
-    Attributes:
-        keys: Patient and device, each pair once.
-        who: Index into `keys`.
-        received: Seconds, as are the two below.
-        occurred: By the device's clock.
-        true_at: The earlier of both.
-        live: Whether it was not old on arrival.
-        future: Whether its device's clock was ahead.
-        bad: Whether nobody alive can have the value.
-        vital: Index into `names`.
-        words: (type, mapping version, ward, bed).
-    """
-
-    keys: list[Key]
-    who: Integers
-    received: Integers
-    occurred: Integers
-    true_at: Integers
-    live: npt.NDArray[np.bool_]
-    future: npt.NDArray[np.bool_]
-    bad: npt.NDArray[np.bool_]
-    number: npt.NDArray[np.float64]
-    vital: Integers
-    names: list[str]
-    words: list[tuple[str, str, str | None, str | None]]
-
-    @classmethod
-    def of(cls, rows: pa.Table, backfill_after_seconds: float) -> "_Batch":
-        patient, patients = coded(rows["patient_id"])
-        device, devices = coded(rows["device_id"])
-        pairs, who = np.unique(patient * (len(devices) + 1) + device, return_inverse=True)
-        keys = [
-            (str(patients[pair // (len(devices) + 1)]), str(devices[pair % (len(devices) + 1)]))
-            for pair in pairs.tolist()
-        ]
-        received, occurred = (_seconds(rows[name]) for name in ("received_at", "occurred_at"))
-        quality = rows["quality"].cast(pa.utf8())
-        codes, words = coded(rows["code"])
-        return cls(
-            keys=keys,
-            who=who.astype(np.int64),
-            received=received,
-            occurred=occurred,
-            true_at=np.minimum(received, occurred),
-            live=received - occurred <= backfill_after_seconds,
-            future=np.array(pc.equal(quality, "future").fill_null(False), np.bool_),
-            bad=np.array(pc.equal(quality, "impossible").fill_null(False), np.bool_),
-            number=np.array(pc.fill_null(rows["number"], np.nan).to_numpy(), np.float64),
-            vital=codes,
-            names=[VITAL_BY_LOINC[word].name if word in VITAL_BY_LOINC else str(word) for word in words],
-            words=list(
-                zip(
-                    *(rows[name].cast(pa.utf8()).to_pylist() for name in ("type", "mapping_version", "ward", "bed")),
-                    strict=True,
-                )
-            ),
-        )
-
-
-def _take_clocks(own: list[DeviceRecord], batch: _Batch) -> None:
-    minutes = batch.received // MINUTE
-    ahead = batch.occurred - batch.received
-    for rows in _groups(batch.who, minutes):
-        newest = rows[np.argmax(batch.received[rows])]
-        record = own[batch.who[newest]]
-        last = int(batch.received[newest])
-        for place in rows[batch.received[rows] == last].tolist():
-            note_received(record, last, batch.words[place])
-        seen = ClockMinute(
-            float(ahead[rows].min()),
-            float(ahead[rows].max()),
-            int(batch.received[rows].min()),
-            int(batch.occurred[rows].max()),
-        )
-        note_clock(record, int(minutes[newest]), seen)
-
-
-def _take_slots(own: list[DeviceRecord], batch: _Batch, live: Integers) -> None:
-    for places in _groups(batch.who[live]):
-        rows = live[places]
-        slots = set(np.unique(batch.true_at[rows] // SLOT).tolist())
-        note_slots(own[batch.who[rows[0]]], slots, int(batch.true_at[rows].max()))
-
-
-def _take_values(own: list[DeviceRecord], batch: _Batch, live: Integers) -> None:
-    spoken = np.array([name == "consciousness" for name in batch.names] or [False])
-    live = live[~spoken[batch.vital[live]]]
-    minutes = batch.true_at // MINUTE
-    for places in _groups(batch.who[live], batch.vital[live], minutes[live], batch.bad[live].astype(np.int64)):
-        rows = live[places]
-        vital = _vital(own, batch, int(rows[0]))
-        first, last = int(batch.true_at[rows].min()), int(batch.true_at[rows].max())
-        seen = Minute(0, 0, first, last) if batch.bad[rows[0]] else Minute(first, last)
-        note_minute(vital, int(minutes[rows[0]]), seen)
-    valued = live[~batch.bad[live] & ~np.isnan(batch.number[live])]
-    spans = batch.true_at // SPAN
-    for places in _groups(batch.who[valued], batch.vital[valued], spans[valued]):
-        rows = valued[places]
-        numbers, times = batch.number[rows], batch.true_at[rows]
-        seen_span = Span(float(numbers.min()), float(numbers.max()), int(times.min()), int(times.max()))
-        note_span(_vital(own, batch, int(rows[0])), int(spans[rows[0]]), seen_span)
-
-
-def _vital(own: Sequence[DeviceRecord], batch: _Batch, row: int) -> VitalRecord:
-    record, name = own[int(batch.who[row])], batch.names[int(batch.vital[row])]
-    if name not in record.vitals:
-        record.vitals[name] = VitalRecord()
-    return record.vitals[name]
-
-
-def _groups(*columns: Integers) -> Iterator[Integers]:
-    """Places of equal rows, a group at a time."""
-    if not len(columns[0]):
-        return
-    order = np.lexsort(columns)
-    changes = np.zeros(len(order) - 1, np.bool_)
-    for column in columns:
-        changes |= np.diff(column[order]) != 0
-    yield from np.split(order, np.flatnonzero(changes) + 1)
-
-
-def _seconds(column: pa.ChunkedArray) -> Integers:
-    return np.array(column.cast(pa.int64()), np.int64) // _SECOND
 
 
 @dataclass(frozen=True, slots=True)

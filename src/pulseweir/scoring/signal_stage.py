@@ -14,9 +14,10 @@ from pulseweir.records.signal_facts import SignalFact, signal_table
 from pulseweir.records.topics import ALERT_EVENTS
 from pulseweir.scoring import device_signals
 from pulseweir.scoring.device_faults import skew_seconds
+from pulseweir.scoring.device_intake import Key, take
 from pulseweir.scoring.device_kinds import EITHER, DeviceKind
 from pulseweir.scoring.device_record import DeviceRecord
-from pulseweir.scoring.device_signals import Key, World
+from pulseweir.scoring.device_signals import World
 from pulseweir.scoring.settings import MICROSECONDS, WindowSettings
 from pulseweir.scoring.signal_settings import SignalSettings
 from pulseweir.telemetry import DEVICE_SIGNALS
@@ -90,7 +91,7 @@ class SignalStage(Stage):
         handled, now = Handled(), self._now()
         for shard, table in tables.items():
             records = self._shards.setdefault(shard, {})
-            touched = device_signals.take(records, table, backfill_after_seconds=self._backfill_after_seconds)
+            touched = take(records, table, backfill_after_seconds=self._backfill_after_seconds)
             self._news |= dict.fromkeys(touched, shard)
             self._follow(shard, table, now)
             self._snapshots.pop(shard, None)

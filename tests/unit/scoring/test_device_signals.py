@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from patient_measurements import HOUR, MINUTE, NOON, SECOND, Reading, patient_measurements
 from pulseweir.records.signal_facts import SIGNAL_CLOSED, SIGNAL_OPENED, SignalFact
 from pulseweir.scoring import device_signals
+from pulseweir.scoring.device_intake import Key, take
 from pulseweir.scoring.device_kinds import EITHER, DeviceKind
 from pulseweir.scoring.device_record import DeviceRecord
-from pulseweir.scoring.device_signals import Key, World
+from pulseweir.scoring.device_signals import World
 from pulseweir.scoring.signal_settings import SignalSettings
 
 MONITOR = DeviceKind("continuous", 60)
@@ -49,7 +50,7 @@ class Watched:
             due = [one for one in waiting if self._received(one) <= self._now]
             waiting = waiting[len(due) :]
             if due:
-                device_signals.take(self.records, patient_measurements(due), backfill_after_seconds=900)
+                take(self.records, patient_measurements(due), backfill_after_seconds=900)
             self._judge()
             self._now += 30 * SECOND
         return self.story()
@@ -300,7 +301,7 @@ READINGS = st.lists(
 def taken(batches: Sequence[Sequence[Reading]]) -> list[Any]:
     records: dict[Key, DeviceRecord] = {}
     for batch in batches:
-        device_signals.take(records, patient_measurements(batch), backfill_after_seconds=900)
+        take(records, patient_measurements(batch), backfill_after_seconds=900)
         records = device_signals.from_bytes(device_signals.to_bytes(records.items()))
     now = (NOON + HOUR) // SECOND
     world = World(MONITOR, True, 0)
@@ -324,5 +325,5 @@ def test_order_repetition_cuts_and_restarts_change_nothing(
 
 def test_rows_that_only_renew_a_context_are_no_readings() -> None:
     table = patient_measurements([Reading("heart_rate", None, 0, type="patient-context")])
-    assert device_signals.take({}, table, backfill_after_seconds=900) == set()
-    assert device_signals.take({}, pa.concat_tables([table, table]), backfill_after_seconds=900) == set()
+    assert take({}, table, backfill_after_seconds=900) == set()
+    assert take({}, pa.concat_tables([table, table]), backfill_after_seconds=900) == set()

@@ -17,9 +17,9 @@ from pulseweir.errors import FhirUnavailable
 from pulseweir.records.codes import DEVICE_IDENTIFIER_SYSTEM
 from pulseweir.records.signal_facts import SignalFact, heard_devices, signal_facts
 from pulseweir.records.topics import ALERT_EVENTS, SCHEMAS
+from pulseweir.scoring.device_intake import Key
 from pulseweir.scoring.device_kinds import KIND_FILE, DeviceKind, read_kinds
 from pulseweir.scoring.device_presence import DevicePresence, is_worn
-from pulseweir.scoring.device_signals import Key
 from pulseweir.scoring.signal_stage import SignalStage
 
 MONITOR = {"1": DeviceKind("continuous", 60)}
