@@ -15,7 +15,7 @@ import msgspec
 from pulseweir.backends.fhir_answers import Json, issue_codes, may_pass, outcome_of, retry_after
 from pulseweir.backends.fhir_credentials import Credentials
 from pulseweir.clock import real_microseconds
-from pulseweir.errors import FhirUnavailable
+from pulseweir.errors import FhirLinkElsewhere, FhirUnavailable
 from pulseweir.telemetry import FHIR_REQUEST_DURATION, FHIR_REQUESTS
 
 FHIR_JSON = "application/fhir+json"
@@ -73,14 +73,14 @@ class FhirConnection:
         is reached: of its own host only path and query count.
 
         Raises:
-            FhirUnavailable: The link leads to another host, which gets neither the request nor the credentials.
+            FhirLinkElsewhere: The link leads to another host, which gets neither the request nor the credentials.
         """
         try:
             found = self._base.join(link)
         except httpx.InvalidURL:
             raise FhirUnavailable("gave a link that is none") from None
         if found.host != self._base.host:
-            raise FhirUnavailable(f"gave a link to another host, {found.host}, which is not followed")
+            raise FhirLinkElsewhere(found.host)
         # Path and query only: a name and a password in a link would go out in place of the credentials.
         return str(self._base.copy_with(raw_path=found.raw_path))
 

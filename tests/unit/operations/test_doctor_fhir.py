@@ -104,3 +104,50 @@ async def test_credentials_that_cannot_be_used_are_a_finding(tmp_path: Path) -> 
 
 async def test_the_embedded_store_needs_no_such_look(tmp_path: Path) -> None:
     assert await examine_fhir(load_settings({"data_dir": tmp_path})) == []
+
+
+def paged(link: str | None, filled: str = "Device") -> Any:
+    """A server that has two resources of one type, whose first page links as given."""
+    statement = {"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1", "rest": [{"mode": "server"}]}
+
+    def answer(asked: httpx.Request) -> httpx.Response:
+        if "metadata" in asked.url.path:
+            return httpx.Response(200, json=statement)
+        bundle: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset", "entry": []}
+        if asked.url.path.endswith(filled) and link is not None and "page" not in str(asked.url.query):
+            bundle["entry"] = [{"resource": {"resourceType": filled, "id": "1"}}]
+            bundle["link"] = [{"relation": "next", "url": link}]
+        return httpx.Response(200, json=bundle)
+
+    return answer
+
+
+@pytest.mark.parametrize("filled", ["Device", "Patient", "Observation"])
+@pytest.mark.parametrize(
+    "link", ["http://fhir-internal:8080/fhir?page=2", "https://10.0.0.3/r4?page=2", "//pod-7/r4?page=2"]
+)
+async def test_links_to_an_inner_host_are_named_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, link: str, filled: str
+) -> None:
+    answers(monkeypatch, paged(link, filled))
+
+    found = named(await examine_fhir(settings_of(BASE)))["FHIR pages"]
+
+    host = httpx.URL("https://fhir.test").join(link).host
+    assert not found.healthy
+    assert host in found.found
+    assert "fhir.base_url" in found.remedy
+    assert BASE in found.remedy
+
+
+@pytest.mark.parametrize("link", [f"{BASE}?page=2", "http://fhir.test:8080/r4?page=2", "?page=2", "Device?page=2"])
+async def test_links_to_the_server_itself_are_followed(monkeypatch: pytest.MonkeyPatch, link: str) -> None:
+    answers(monkeypatch, paged(link))
+
+    assert named(await examine_fhir(settings_of(BASE)))["FHIR pages"].healthy
+
+
+async def test_a_server_whose_searches_fit_a_page_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, paged(None))
+
+    assert "FHIR pages" not in named(await examine_fhir(settings_of(BASE)))
