@@ -69,6 +69,7 @@ def create_app(
         site: What time people read; UTC by default.
     """
     site = site or SiteTime()
+    routes = _routes()
     screens = Screens(
         repository=repository,
         fhir=fhir,
@@ -76,14 +77,14 @@ def create_app(
         settings=settings,
         names=Names(fhir, settings),
         board=Board(repository, clock, settings, site),
-        pages=Pages(clock, site),
+        pages=Pages(clock, site, quiet_after_seconds=settings.silent_after_seconds, shown_path=_shown_path(routes)),
         site=site,
         sign_in=SignIn(repository, settings),
         desk=desk or CareTeamDesk(repository, AlertSettings(), NoticeSettings()),
         refresh=refresh or ReportRefresh(repository, RefreshSettings(), site),
     )
     app = Starlette(
-        routes=_routes(),
+        routes=routes,
         middleware=[Middleware(SecurityHeaders, is_secure=settings.is_secure)],
         exception_handlers={HTTPException: _refuse, RetryLater: _come_back, 500: _fail},  # type: ignore[dict-item]
         lifespan=_lifespan,
@@ -115,6 +116,11 @@ def _routes() -> list[BaseRoute]:
         Mount("/static/charts", StaticFiles(directory=charts)),
         Mount("/static", StaticFiles(directory=str(files("pulseweir.web") / "static"))),
     ]
+
+
+def _shown_path(routes: list[BaseRoute]) -> str:
+    """Where browsers say which alerts they showed; "" where nobody asks."""
+    return next((route.path for route in routes if isinstance(route, Route) and route.path == "/alerts/shown"), "")
 
 
 @asynccontextmanager

@@ -36,8 +36,8 @@ class Subscription:
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self) -> tuple[set[str], set[str]]:
-        """Patients with new values, and patients of whom something else changed; both start empty again."""
-        live, touched = self.live, self.touched - self.live
+        """Patients with new values, and patients of whom an alert or the state changed; both start empty again."""
+        live, touched = self.live, self.touched
         self.live, self.touched = set(), set()
         self.woken.clear()
         return live, touched

@@ -17,7 +17,9 @@ DISCLAIMER = "Not a medical device. Not a primary alarm system. Do not remove be
 class Pages:
     """Renders templates; everything put into them is escaped."""
 
-    def __init__(self, clock: Clock, site: SiteTime | None = None) -> None:
+    def __init__(
+        self, clock: Clock, site: SiteTime | None = None, *, quiet_after_seconds: float = 900, shown_path: str = ""
+    ) -> None:
         self._clock = clock
         self._site = site or SiteTime()
         self._templates = Environment(
@@ -30,7 +32,13 @@ class Pages:
         self._templates.filters.update(
             clock_time=self.clock_time, day_time=self.day_time, day=self._site.day, zone=self._site.zone_name, span=span
         )
-        self._templates.globals.update(disclaimer=DISCLAIMER, clock=clock, offsets=self._offsets)
+        self._templates.globals.update(
+            disclaimer=DISCLAIMER,
+            clock=clock,
+            offsets=self._offsets,
+            quiet_after=quiet_after_seconds,
+            shown_path=shown_path,
+        )
 
     def page(
         self, template: str, *, viewer: Viewer | None = None, status: int = 200, charts: bool = False, **facts: Any

@@ -7,6 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from pulseweir.records.identifiers import digest
+
 Right = Literal["see-patients", "see-names", "act", "assign", "suppress", "see-reports"]
 
 RIGHTS: dict[str, frozenset[Right]] = {
@@ -36,6 +38,11 @@ class Viewer:
     wards: frozenset[str] | None
     csrf_token: str
     session_hash: str
+
+    @property
+    def screen_name(self) -> str:
+        """What the tabs of one session have in common: no secret, and another for every session."""
+        return digest("screen", self.session_hash)[:16]
 
     def may(self, right: Right) -> bool:
         """Whether the role gives this right."""

@@ -1,8 +1,10 @@
 """Step 15: the ward overview, and the stream that keeps it live."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -85,10 +87,12 @@ async def show_ward(request: Request, screens: Screens, viewer: Viewer) -> Respo
 
 
 async def stream_events(request: Request, screens: Screens, viewer: Viewer) -> Response:
-    """Server-sent events: ``board`` (everything, on every connect), then ``live``, ``tile``, ``gone``, ``heartbeat``.
+    """Server-sent events: ``board`` (everything, on every connect), then what changes.
 
-    Each carries `server_time`. ``board``, ``live`` and ``tile`` have `rows`, each with patient_id,
-    newest_occurred_at, recorded_at and sequence; all instants are microseconds of the house's clock.
+    ``live`` and ``tile`` renew patients, ``gone`` takes them away, ``alerts`` says that an alert or a state changed,
+    ``summary`` has the counts, ``heartbeat`` how long ago the repository last answered. Each carries `server_time`.
+    ``board``, ``live`` and ``tile`` have `rows`, each with patient_id, newest_occurred_at, recorded_at and sequence;
+    all instants are microseconds of the house's clock.
     """
     asked = request.query_params
     view = View(asked.get("ward", ""), asked.get("patient", ""), asked.get("only", "") == "alerts")
@@ -102,25 +106,30 @@ async def events(screens: Screens, viewer: Viewer, token: str, view: View) -> As
         yield f"retry: {_RETRY_MILLISECONDS}\n\n".encode()
         shown = {row.patient_id for row in _rows(screens, viewer, view)}
         yield _event(screens, "board", _whole(screens, viewer, view))
+        due = time.monotonic()
         while True:
-            try:
-                await asyncio.wait_for(subscription.woken.wait(), screens.settings.heartbeat_seconds)
-            except TimeoutError:
+            # The session is asked for as often while values flow: news alone would keep a stream past its sign-out.
+            left = due + screens.settings.heartbeat_seconds - time.monotonic()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(subscription.woken.wait(), max(0.0, left))
+            if time.monotonic() - due >= screens.settings.heartbeat_seconds:
+                due = time.monotonic()
                 current = await sessions.viewer_of(screens.repository, token, screens.settings, is_action=False)
                 if current != viewer:
                     yield _event(screens, "signed-out", {})
                     return
                 yield _event(screens, "heartbeat", {"delay_seconds": round(screens.board.delay_seconds, 1)})
-                continue
-            for event in _news(screens, viewer, view, subscription, shown):
-                yield event
+            if subscription.woken.is_set():
+                for event in _news(screens, viewer, view, subscription, shown):
+                    yield event
 
 
 def _news(screens: Screens, viewer: Viewer, view: View, subscription: Subscription, shown: set[str]) -> Iterator[bytes]:
     """What one screen has not been told; `shown` follows which patients it has."""
     live, touched = subscription.take()
     gone: list[str] = []
-    for name, patients in (("live", set() if view.only_alerts else live), ("tile", touched)):
+    told_live: set[str] = set() if view.only_alerts else live
+    for name, patients in (("live", told_live), ("tile", touched - told_live)):
         rows = []
         for patient_id in sorted(patients):
             row = screens.board.rows.get(patient_id)
@@ -133,7 +142,9 @@ def _news(screens: Screens, viewer: Viewer, view: View, subscription: Subscripti
         if rows:
             yield _event(screens, name, {"rows": rows})
     if gone:
-        yield _event(screens, "gone", {"patients": gone})
+        yield _event(screens, "gone", {"patients": gone, "patients_gone": gone})
+    if touched:
+        yield _event(screens, "alerts", {})
     if not view.patient_id:
         yield _event(screens, "summary", _summary_facts(screens, viewer, view))
 
@@ -160,6 +171,8 @@ class _Drawn:
     def facts(self) -> dict[str, object]:
         return {
             "patient_id": self.row.patient_id,
+            "ward": self.row.ward,
+            "sign_of_life_at": self.tile.sign_of_life_at,
             "newest_occurred_at": self.row.newest_occurred_at,
             "recorded_at": self.row.recorded_at,
             "sequence": self.row.sequence,
@@ -192,7 +205,16 @@ def _rows(screens: Screens, viewer: Viewer, view: View) -> list[LiveRow]:
 
 
 def _summary_facts(screens: Screens, viewer: Viewer, view: View) -> dict[str, object]:
+    """Counts over the view, and over each of its wards, for the tabs that show one ward of a stream that they share."""
     rows = _rows(screens, viewer, view)
+    by_ward: dict[str, list[LiveRow]] = {}
+    for row in rows:
+        by_ward.setdefault(row.ward or "", []).append(row)
+    wards = {ward: _counts(screens, of_ward) for ward, of_ward in by_ward.items()}
+    return _counts(screens, rows) | {"wards": wards}
+
+
+def _counts(screens: Screens, rows: list[LiveRow]) -> dict[str, object]:
     summary = summarize(rows, screens.board.open_alerts(rows))
     return {
         "patients": summary.patients,

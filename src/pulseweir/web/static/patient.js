@@ -1,51 +1,53 @@
-// One patient: charts once, the present again whenever it changes.
+// One patient: the present taken in whenever it changes, the charts drawn again now and then.
 import { follow } from "./live.js";
-import { tick } from "./page.js";
+import { morph, parsed } from "./morph.js";
+import { now, tick } from "./page.js";
+import { ask, renewer } from "./requests.js";
 
+const PAUSE_MILLISECONDS = 300;
+const DRAW_AGAIN_MILLISECONDS = 120000;
 const page = document.getElementById("patient");
 const patient = encodeURIComponent(page.dataset.patient);
-const present = document.getElementById("present");
-const PAUSE_MILLISECONDS = 1000;
-let isWaiting = false;
+const charts = document.getElementById("charts");
+const problem = document.getElementById("chart-problem");
+let isDrawing = false;
 
 async function draw() {
-  const problem = document.getElementById("chart-problem");
+  if (isDrawing) return;
+  isDrawing = true;
   try {
-    const answer = await fetch(`/patients/${patient}/charts.json?hours=${page.dataset.hours}`);
+    const answer = await ask(`/patients/${patient}/charts.json?hours=${page.dataset.hours}`);
     if (!answer.ok) throw new Error(String(answer.status));
     const facts = await answer.json();
     document.getElementById("tables").innerHTML = facts.tables;
-    document.getElementById("chart-wait")?.remove();
+    charts.replaceChildren();
     await window.Bokeh.embed.embed_item(facts.charts, "charts");
-    document.getElementById("charts").dataset.drawn = "true";
+    charts.dataset.drawn = "true";
+    problem.hidden = true;
+    document.getElementById("drawn-age").dataset.since = now();
+    document.getElementById("drawn").hidden = false;
   } catch {
     problem.hidden = false;
-    problem.textContent = "The charts could not be loaded. Reload the page to try again.";
+    problem.textContent = "The charts could not be loaded. What is drawn is old; press Draw again or reload the page.";
   }
+  isDrawing = false;
 }
 
-function isBusy() {
-  return present.querySelector("details.drop[open]") || present.contains(document.activeElement);
+function take(html) {
+  const fresh = parsed(html);
+  for (const id of ["banner", "present"]) morph(document.getElementById(id), fresh.getElementById(id));
+  tick();
 }
 
-async function renew() {
-  isWaiting = false;
-  if (isBusy()) return;
-  const answer = await fetch(`/patients/${patient}/present`);
-  if (!answer.ok) return;
-  const open = [...present.querySelectorAll("details[open] > summary")].map((summary) => summary.textContent);
-  present.innerHTML = await answer.text();
-  for (const summary of present.querySelectorAll("details > summary")) {
-    if (open.includes(summary.textContent)) summary.parentElement.open = true;
-  }
-  tick(present);
-}
-
-function renewSoon() {
-  if (isWaiting) return;
-  isWaiting = true;
-  setTimeout(renew, PAUSE_MILLISECONDS);
-}
+const renewSoon = renewer(`/patients/${patient}/present`, take, PAUSE_MILLISECONDS);
 
 draw();
-follow(`?patient=${patient}`, { live: renewSoon, tile: renewSoon });
+document.getElementById("draw-again").addEventListener("click", draw);
+setInterval(() => {
+  if (!document.hidden && !charts.matches(":hover")) draw();
+}, DRAW_AGAIN_MILLISECONDS);
+document.addEventListener("sent", renewSoon);
+follow(
+  { patient: page.dataset.patient },
+  { board: renewSoon, live: renewSoon, tile: renewSoon, alerts: renewSoon },
+);

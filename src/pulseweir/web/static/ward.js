@@ -1,29 +1,29 @@
 // The board: tiles as they come, the most urgent first.
 import { follow } from "./live.js";
+import { morph, parsed } from "./morph.js";
 import { say, tick } from "./page.js";
 
 const tiles = document.getElementById("tiles");
 const byPatient = new Map([...tiles.children].map((tile) => [tile.dataset.patient, tile]));
 
 function put(facts) {
-  const box = document.createElement("template");
-  box.innerHTML = facts.html;
-  const fresh = box.content.querySelector("article");
+  const fresh = parsed(facts.html).querySelector("article");
   const old = byPatient.get(facts.patient_id);
-  const hadFocus = old?.contains(document.activeElement);
-  byPatient.set(facts.patient_id, fresh);
-  if (old && old.dataset.order === fresh.dataset.order) {
-    old.replaceWith(fresh);
-  } else {
-    old?.remove();
-    const next = [...tiles.children].find((tile) => tile.dataset.order > fresh.dataset.order);
-    tiles.insertBefore(fresh, next ?? null);
+  const before = old && { order: old.dataset.order, state: old.dataset.state };
+  const tile = old ?? fresh;
+  if (old) morph(old, fresh);
+  byPatient.set(facts.patient_id, tile);
+  if (before?.order !== tile.dataset.order) {
+    const hadFocus = tile.contains(document.activeElement);
+    tile.remove();
+    const next = [...tiles.children].find((other) => other.dataset.order > tile.dataset.order);
+    tiles.insertBefore(tile, next ?? null);
+    if (hadFocus) tile.querySelector("a").focus({ preventScroll: true });
   }
-  if (hadFocus) fresh.querySelector("a").focus({ preventScroll: true });
-  if (facts.state === "high-unacknowledged" && old && old.dataset.state !== facts.state) {
-    say(`High alert, ${fresh.querySelector(".bed").textContent.trim()}, score ${facts.score}`, true);
+  if (facts.state === "high-unacknowledged" && before && before.state !== facts.state) {
+    say(`High alert, ${tile.querySelector(".bed").textContent.trim()}, score ${facts.score}`, true);
   }
-  tick(fresh);
+  tick(tile);
 }
 
 function putAll(facts) {
@@ -43,7 +43,7 @@ function summarize(facts) {
 }
 
 const ward = tiles.dataset.ward;
-follow(ward ? `?ward=${encodeURIComponent(ward)}` : "", {
+follow({ ward }, {
   board(facts) {
     const present = new Set(facts.rows.map((row) => row.patient_id));
     for (const [patient, tile] of byPatient) {
@@ -58,7 +58,7 @@ follow(ward ? `?ward=${encodeURIComponent(ward)}` : "", {
   live: putAll,
   tile: putAll,
   gone(facts) {
-    for (const patient of facts.patients) {
+    for (const patient of facts.patients_gone) {
       byPatient.get(patient)?.remove();
       byPatient.delete(patient);
     }

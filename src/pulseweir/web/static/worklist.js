@@ -1,27 +1,22 @@
-// The worklist: renewed when an alert changes, driven by hand or keyboard.
+// The worklist: taken in when an alert changes, driven by hand or keyboard.
 import { follow } from "./live.js";
+import { morph, parsed } from "./morph.js";
 import { say, tick } from "./page.js";
+import { renewer } from "./requests.js";
 
+const PAUSE_MILLISECONDS = 300;
 const list = document.getElementById("list");
 const help = document.getElementById("help");
-let isWaiting = false;
 let high = countHigh();
 
 function countHigh() {
   return list.querySelectorAll('.item[data-priority="high"]:not([data-seen])').length;
 }
 
-async function renew() {
-  isWaiting = false;
-  if (list.querySelector("details[open]")) {
-    renewSoon();
-    return;
-  }
-  const answer = await fetch(`/worklist/items?tab=${encodeURIComponent(list.dataset.tab)}`);
-  if (!answer.ok) return;
-  const chosen = document.activeElement?.closest(".item")?.id;
-  list.innerHTML = await answer.text();
-  if (chosen) document.getElementById(chosen)?.focus({ preventScroll: true });
+function take(html) {
+  const box = list.cloneNode(false);
+  box.append(parsed(html));
+  morph(list, box);
   const counts = document.getElementById("counts").dataset;
   for (const badge of document.querySelectorAll(".count[data-tab]")) badge.textContent = counts[badge.dataset.tab];
   const before = high;
@@ -30,11 +25,7 @@ async function renew() {
   tick(list);
 }
 
-function renewSoon() {
-  if (isWaiting) return;
-  isWaiting = true;
-  setTimeout(renew, 300);
-}
+const renewSoon = renewer(`/worklist/items?tab=${encodeURIComponent(list.dataset.tab)}`, take, PAUSE_MILLISECONDS);
 
 function move(step) {
   const items = [...list.querySelectorAll(".item")];
@@ -46,7 +37,7 @@ function move(step) {
 
 function press(key) {
   const item = document.activeElement?.closest(".item");
-  item?.querySelector(`[data-key="${key}"]`)?.click();
+  item?.querySelector(`[data-key-press="${key}"]`)?.click();
 }
 
 document.addEventListener("keydown", (event) => {
@@ -61,5 +52,6 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 document.getElementById("help-open").addEventListener("click", () => help.showModal());
+document.addEventListener("sent", renewSoon);
 
-follow("?only=alerts", { board: renewSoon, tile: renewSoon });
+follow({}, { board: renewSoon, alerts: renewSoon });
