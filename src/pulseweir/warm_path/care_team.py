@@ -47,6 +47,11 @@ class CareTeamDesk:
         self._notices = notices
 
     @property
+    def settings(self) -> AlertSettings:
+        """How long things last, for the words about them."""
+        return self._settings
+
+    @property
     def acknowledge_reasons(self) -> Sequence[str]:
         """What the acknowledge button offers, one tap each."""
         return self._settings.acknowledge_reasons

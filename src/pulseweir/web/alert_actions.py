@@ -1,6 +1,6 @@
 """Step 18: what a person does to an alert, from a form to a command of the care team's desk."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
@@ -8,8 +8,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from pulseweir.backends.repository import alerts, people
-from pulseweir.backends.repository.rows import AlertRow
+from pulseweir.backends.repository.rows import AlertRow, UserRow
 from pulseweir.errors import AlertCommandRefused
+from pulseweir.warm_path.alert_round import may_own
 from pulseweir.warm_path.care_team import CareTeamDesk, Person
 from pulseweir.web.rights import Right, Viewer
 from pulseweir.web.screens import Screens, local_path
@@ -60,12 +61,14 @@ def acknowledge_reasons(screens: Screens) -> dict[str, str]:
     return {reason: ACKNOWLEDGE_WORDS.get(reason, reason.replace("-", " ").capitalize()) for reason in offered}
 
 
-async def colleagues(screens: Screens, viewer: Viewer) -> list[str]:
-    """Whom an alert may be given to: accounts that act on patients; none for who may not assign."""
-    if not viewer.may("assign"):
-        return []
-    rows = await screens.repository.read(people.users)
-    return [row.user_name for row in rows if not row.disabled and row.role in ("nurse", "clinician", "charge-nurse")]
+async def colleagues(screens: Screens, viewer: Viewer) -> list[UserRow]:
+    """The accounts of those who may be given alerts; none for who may not assign."""
+    return await screens.repository.read(people.users) if viewer.may("assign") else []
+
+
+def owners_of(known: Iterable[UserRow], ward: str | None) -> list[str]:
+    """Whom an alert of a ward may be given to: enabled accounts that act on that ward's patients."""
+    return [row.user_name for row in known if may_own(row, ward)]
 
 
 def _text(form: FormData, name: str) -> str:

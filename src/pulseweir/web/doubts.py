@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pulseweir.backends.repository.rows import Scored
-from pulseweir.site_time import span
+from pulseweir.site_time import SiteTime, span
 from pulseweir.web.readings import (
     Newest,
     Reading,
@@ -85,7 +85,7 @@ def sign_of_life(row: Scored) -> int | None:
     return None if is_new or row.abstained or _some(row.doubtful_json, row.unknown_json) else row.newest_occurred_at
 
 
-def doubts_of(row: Scored, readings: Readings) -> tuple[Doubt, ...]:
+def doubts_of(row: Scored, readings: Readings, now: int, site: SiteTime) -> tuple[Doubt, ...]:
     """Every parameter that something newer speaks against, or of which nothing usable is known."""
     doubtful = names_of(row.doubtful_json)
     found = []
@@ -93,7 +93,9 @@ def doubts_of(row: Scored, readings: Readings) -> tuple[Doubt, ...]:
         reading = newest_known(name, readings)
         newest = None if reading is None else unusable_newest(reading)
         if newest is not None and reading is not None:
-            found.append(Doubt(name, f"newest {_title(reading)} reading {newest_words(newest)}", _last_good(reading)))
+            found.append(
+                Doubt(name, f"newest {_title(reading)} reading {newest_words(newest, now, site)}", _last_good(reading))
+            )
         elif name in doubtful:
             found.append(Doubt(name, f"newest {short_title(name)} reading not usable", None))
     return tuple(found)
@@ -109,12 +111,19 @@ def unusable_newest(reading: Reading) -> Newest | None:
     return Newest(shown, reading.quality, reading.at, reading.ahead_seconds, reading.counts_from, reading.device_id)
 
 
-def newest_words(newest: Newest) -> str:
-    """Such as "impossible (0)", "not understood", "held: clock 8 min ahead"."""
+def newest_words(newest: Newest, now: int, site: SiteTime) -> str:
+    """Such as "impossible (0)", "not understood", "held (71): clock 8 min ahead, counts from 10:02"."""
     words = QUALITY_WORDS.get(newest.quality, newest.quality)
-    if newest.quality == "future":
-        return f"{words}: clock {span(newest.ahead_seconds)} ahead"
-    return f"{words} ({newest.shown})" if newest.shown else words
+    value = f" ({newest.shown})" if newest.shown else ""
+    return f"{words}{value}: {why_unused(newest, now, site)}" if newest.quality == "future" else f"{words}{value}"
+
+
+def why_unused(newest: Newest, now: int, site: SiteTime) -> str:
+    """Why a reading is not used, and when one from a clock ahead will be."""
+    if newest.quality != "future" or newest.counts_from is None:
+        return QUALITY_WORDS.get(newest.quality, newest.quality)
+    counts_from = site.with_zone(site.minute(newest.counts_from), newest.counts_from, now)
+    return f"clock {span(newest.ahead_seconds)} ahead, counts from {counts_from}"
 
 
 def unknown_of(row: Scored) -> tuple[str, ...]:
@@ -158,9 +167,9 @@ def is_doubtful(row: Scored, readings: Readings) -> bool:
     )
 
 
-def caveats_of(row: Scored, readings: Readings, now: int) -> str:
+def caveats_of(row: Scored, readings: Readings, now: int, site: SiteTime) -> str:
     """Everything that keeps a score from being whole, but what is missing, in one line: "" when nothing does."""
-    doubts = [doubt.sentence(now) for doubt in doubts_of(row, readings)]
+    doubts = [doubt.sentence(now) for doubt in doubts_of(row, readings, now, site)]
     flat = flat_of(readings)
     parts = [*_cut(doubts), *([f"flat line: {', '.join(flat)}"] if flat else []), *unknown_of(row)]
     return "; ".join(parts)

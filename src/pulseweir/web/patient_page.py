@@ -18,6 +18,7 @@ from pulseweir.records.signal_facts import skew_text
 from pulseweir.site_time import SiteTime
 from pulseweir.web import doubts
 from pulseweir.web.alert_actions import RESOLVE_REASONS, acknowledge_reasons
+from pulseweir.web.alert_words import status_words
 from pulseweir.web.charts import CHARTS, chart_json
 from pulseweir.web.names import NOBODY, Person
 from pulseweir.web.readings import (
@@ -37,7 +38,7 @@ from pulseweir.web.readings import (
 )
 from pulseweir.web.rights import Viewer
 from pulseweir.web.screens import Screens
-from pulseweir.web.tiles import BAND_WORDS, age_sex, pill_of, why_unused
+from pulseweir.web.tiles import BAND_WORDS, age_sex, pill_of
 from pulseweir.web.vitals_history import History, Sample, read_history
 
 HOURS = (1, 6, 24, 72, 168)
@@ -202,6 +203,12 @@ def _facts(screens: Screens, viewer: Viewer, record: _Record, person: Person) ->
         "technical_alerts": [alert for alert in record.alerts if alert.closed_at is None and _is_technical(alert)],
         "closed_alerts": [alert for alert in record.alerts if alert.closed_at is not None],
         "happened": record.happened,
+        "became": {
+            alert.alert_id: status_words(
+                alert, record.happened.get(alert.alert_id, []), now, screens.desk.settings, screens.site
+            )
+            for alert in record.alerts
+        },
         "alert_pills": {alert.alert_id: pill_of(alert) for alert in record.alerts},
         "acknowledge_reasons": acknowledge_reasons(screens),
         "resolve_reasons": RESOLVE_REASONS,
@@ -237,7 +244,7 @@ def _part(  # noqa: PLR0913
     title: str, value: str, points: int | None, reading: Reading | None, lack: str, now: int, site: SiteTime
 ) -> Part:
     unused = None if reading is None else doubts.unusable_newest(reading)
-    words = "" if unused is None else why_unused(unused, now, site)
+    words = "" if unused is None else doubts.why_unused(unused, now, site)
     newest = None if reading is None else reading.newest
     return Part(title, value, points, reading, lack, newest, words, is_struck=unused is not None and newest is None)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pulseweir.backends.repository.rows import AlertRow, LiveRow, ScorePoint
-from pulseweir.site_time import SiteTime, span
+from pulseweir.site_time import SiteTime
 from pulseweir.web import doubts
 from pulseweir.web.doubts import Doubt
 from pulseweir.web.readings import (
@@ -150,12 +150,13 @@ def tile_of(
     site: SiteTime | None = None,
 ) -> Tile:
     """The tile of one patient as of `now`, microseconds; `technical` are the open alerts about their devices."""
+    place = site or SiteTime()
     readings = readings_of(row.inputs_json)
     given = points_of(row.contributions_json)
     state = state_of(row, alert, now, settings)
     band = None if state == "no-data" or row.score is None else row.band
     lead = lead_of(row, readings, given, state, now)
-    caveats = doubts.caveats_of(row, readings, now)
+    caveats = doubts.caveats_of(row, readings, now, place)
     return Tile(
         patient_id=row.patient_id,
         ward=row.ward or "",
@@ -169,11 +170,11 @@ def tile_of(
         change=change_of(points, row.score, now),
         reason="; ".join(part for part in (lead, caveats) if part),
         lead=lead,
-        doubts=doubts.doubts_of(row, readings),
+        doubts=doubts.doubts_of(row, readings, now, place),
         flat=doubts.flat_of(readings),
         unknown=doubts.unknown_of(row),
         missing=", ".join(titles_of(names_of(row.missing_json))),
-        vitals=vital_cells(readings, given, now, site or SiteTime()),
+        vitals=vital_cells(readings, given, now, place),
         sparkline=draw(points, now, settings.sparkline_hours),
         pill=None if alert is None else pill_of(alert),
         sign_of_life_at=doubts.sign_of_life(row),
@@ -222,7 +223,7 @@ def pill_of(alert: AlertRow) -> Pill:
         next_step_at=None if alert.acknowledged_at is not None else alert.next_step_at,
         owner=alert.owner or alert.acknowledged_by or "",
         raised_at=alert.raised_at,
-        state=f"{alert.state} {alert.level} {alert.delivery}".strip(),
+        state=f"{alert.state} {alert.level}",
         is_technical=alert.kind == "technical",
     )
 
@@ -252,14 +253,6 @@ def vital_cells(readings: Readings, points: dict[str, int], now: int, site: Site
     return tuple(_cell(name, readings, points, now, site) for name in _TILE_VITALS)
 
 
-def why_unused(newest: Newest, now: int, site: SiteTime) -> str:
-    """Why a reading is not used, and when one from a clock ahead will be."""
-    if newest.quality != "future" or newest.counts_from is None:
-        return doubts.QUALITY_WORDS.get(newest.quality, newest.quality)
-    counts_from = site.with_zone(site.minute(newest.counts_from), newest.counts_from, now)
-    return f"clock {span(newest.ahead_seconds)} ahead, counts from {counts_from}"
-
-
 def _cell(name: str, readings: Readings, points: dict[str, int], now: int, site: SiteTime) -> VitalCell:
     reading = readings.get(name)
     given = points.get("pulse" if name == "heart_rate" else name)
@@ -272,7 +265,7 @@ def _cell(name: str, readings: Readings, points: dict[str, int], now: int, site:
         value = value if lower is None or reading is None else f"{value}/{lower.shown}"
     title = SHORT_TITLES["blood_pressure" if name == "systolic_bp" else name]
     unused = None if reading is None else doubts.unusable_newest(reading)
-    words = "" if unused is None else why_unused(unused, now, site)
+    words = "" if unused is None else doubts.why_unused(unused, now, site)
     return VitalCell(title, value, note, reading, given, None if reading is None else reading.newest, words)
 
 

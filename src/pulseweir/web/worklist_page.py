@@ -1,6 +1,6 @@
 """Step 17: the care-team page: alerts in the order they should be seen, and what a person can do about each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from starlette.exceptions import HTTPException
@@ -10,7 +10,8 @@ from starlette.responses import HTMLResponse, Response
 from pulseweir.backends.repository import Transaction, alerts
 from pulseweir.backends.repository.alerts import Tab
 from pulseweir.backends.repository.rows import AlertRow, TransitionRow
-from pulseweir.web.alert_actions import RESOLVE_REASONS, acknowledge_reasons, colleagues
+from pulseweir.web.alert_actions import RESOLVE_REASONS, acknowledge_reasons, colleagues, owners_of
+from pulseweir.web.alert_words import status_words
 from pulseweir.web.names import NOBODY, Person
 from pulseweir.web.rights import Viewer
 from pulseweir.web.screens import Screens
@@ -23,8 +24,10 @@ TABS: tuple[tuple[Tab, str], ...] = (
     ("escalated", "Escalated"),
     ("done", "Done"),
     ("missed", "Missed"),
+    ("devices", "Devices"),
 )
 _NOTES_SHOWN = 5
+_COUNTED: tuple[Tab, ...] = ("unit", "unassigned", "mine", "escalated", "devices")
 _MOST = 200
 _SECOND = 1_000_000
 
@@ -42,6 +45,8 @@ class Item:
         counts_down: Whether the ladder runs.
         person: Who it is about, as far as the viewer may know.
         happened: The newest transitions.
+        words: What became of it, each in a sentence.
+        owners: Whom it may be given to.
     """
 
     alert: AlertRow
@@ -52,6 +57,8 @@ class Item:
     counts_down: bool
     person: Person
     happened: list[TransitionRow]
+    words: list[str] = field(default_factory=list)
+    owners: list[str] = field(default_factory=list)
 
 
 async def show_worklist(request: Request, screens: Screens, viewer: Viewer) -> Response:
@@ -75,7 +82,13 @@ async def _facts(request: Request, screens: Screens, viewer: Viewer) -> dict[str
     rows, happened, counts = await screens.repository.read(_read, tab, viewer)
     names = screens.names.known([row.patient_id for row in rows]) if viewer.may("see-names") else {}
     now = screens.clock.now_microseconds()
-    items = [item_of(row, names.get(row.patient_id, NOBODY), happened.get(row.alert_id, []), now) for row in rows]
+    known = await colleagues(screens, viewer)
+    items = []
+    for row in rows:
+        events = happened.get(row.alert_id, [])
+        words = status_words(row, events, now, screens.desk.settings, screens.site)
+        item = item_of(row, names.get(row.patient_id, NOBODY), events, now)
+        items.append(replace(item, words=words, owners=owners_of(known, row.ward)))
     return {
         "tab": tab,
         "tabs": TABS,
@@ -83,7 +96,6 @@ async def _facts(request: Request, screens: Screens, viewer: Viewer) -> dict[str
         "items": items,
         "band_words": BAND_WORDS,
         "acknowledge_reasons": acknowledge_reasons(screens),
-        "owners": await colleagues(screens, viewer),
         "resolve_reasons": RESOLVE_REASONS,
         "checked_at": now,
     }
@@ -94,9 +106,9 @@ def _read(
 ) -> tuple[list[AlertRow], dict[str, list[TransitionRow]], dict[str, int]]:
     scope = viewer.scope()
     rows = alerts.worklist(transaction, tab, wards=scope, user_name=viewer.user_name, limit=_MOST)
-    counts = {
+    counts: dict[str, int] = {
         name: len(alerts.worklist(transaction, name, wards=scope, user_name=viewer.user_name, limit=_MOST))
-        for name in ("unit", "unassigned", "mine", "escalated")
+        for name in _COUNTED
     }
     return rows, alerts.transitions(transaction, [row.alert_id for row in rows]), counts
 
@@ -124,6 +136,8 @@ def next_step(alert: AlertRow, now: int) -> tuple[str, bool]:
     if alert.suppressed_until is not None and alert.suppressed_until > now:
         return "Suppressed", False
     if alert.acknowledged_at is not None:
+        if alert.claimed_at is None and alert.next_step_at is not None and alert.next_step_at > now:
+            return "Claim; reminder in", True
         return ("Resolve with a reason" if alert.owner else "Claim"), False
     if alert.next_step_at is not None:
         return "Escalates", True
