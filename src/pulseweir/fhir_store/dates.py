@@ -4,8 +4,9 @@ Source: HL7 FHIR R4, datatypes (date, dateTime, instant) and search (date parame
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
+from zoneinfo import ZoneInfo
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -19,10 +20,11 @@ NO_DATE = -(2**62)
 
 
 @lru_cache(maxsize=8192)
-def date_range(text: str) -> tuple[int, int]:
+def date_range(text: str, zone: str = "UTC") -> tuple[int, int]:
     """First microsecond of a FHIR date and the first one after it.
 
-    Times without a zone (allowed in searches only) count as UTC.
+    Days, and times without a zone (allowed in searches only), are those of `zone`, an IANA name. A day on which the
+    clock is changed has 23 or 25 hours; of a time that comes twice the first is meant.
 
     Raises:
         ValueError: Not a FHIR date, or one that no calendar has.
@@ -34,11 +36,13 @@ def date_range(text: str) -> tuple[int, int]:
     match = _FORM.fullmatch(text)
     if match is None:
         raise ValueError("not a FHIR date")
-    year, month, day, hour, minute, second, fraction, zone = match.groups()
+    year, month, day, hour, minute, second, fraction, offset = match.groups()
+    site = UTC if zone == "UTC" else ZoneInfo(zone)
     if hour is None:
-        return _calendar_range(int(year), month, day)
-    instant = datetime(int(year), int(month), int(day), int(hour), int(minute), tzinfo=UTC)
-    low = (instant - _EPOCH) // _MICROSECOND - _zone_offset(zone)
+        return _calendar_range(int(year), month, day, site)
+    own = site if offset is None else UTC
+    instant = datetime(int(year), int(month), int(day), int(hour), int(minute), tzinfo=own)
+    low = (instant - _EPOCH) // _MICROSECOND - _zone_offset(offset)
     if second is None:
         return low, low + 60 * _SECOND
     if int(second) > 60:
@@ -50,15 +54,18 @@ def date_range(text: str) -> tuple[int, int]:
     return low, low + 10 ** max(0, 6 - len(fraction))
 
 
-def _calendar_range(year: int, month: str | None, day: str | None) -> tuple[int, int]:
-    first = datetime(year, int(month or 1), int(day or 1), tzinfo=UTC)
+def _calendar_range(year: int, month: str | None, day: str | None, site: tzinfo) -> tuple[int, int]:
+    first = datetime(year, int(month or 1), int(day or 1), tzinfo=site)
     low = (first - _EPOCH) // _MICROSECOND
     if day is not None:
-        return low, low + _DAY
+        if site is UTC or first.date() == date.max:
+            return low, low + _DAY
+        # The next midnight by the wall clock, which may be 23 or 25 hours away.
+        return low, (first + timedelta(days=1) - _EPOCH) // _MICROSECOND
     following_year, following_month = (year + 1, 1) if month is None or month == "12" else (year, int(month) + 1)
     if following_year > 9999:
         return low, (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH) // _MICROSECOND + _DAY
-    following = datetime(following_year, following_month, 1, tzinfo=UTC)
+    following = datetime(following_year, following_month, 1, tzinfo=site)
     return low, (following - _EPOCH) // _MICROSECOND
 
 

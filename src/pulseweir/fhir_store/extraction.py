@@ -187,29 +187,29 @@ def normalized(text: str) -> str:
     return " ".join("".join(letter for letter in decomposed if not unicodedata.combining(letter)).split())
 
 
-def effective_range(value: Any) -> tuple[int, int]:
+def effective_range(value: Any, zone: str = "UTC") -> tuple[int, int]:
     """Microseconds [low, high) of a date, dateTime, instant, Period or Timing; NO_DATE twice when it is none."""
     if isinstance(value, str):
         try:
-            return date_range(value)
+            return date_range(value, zone)
         except ValueError:
             return NO_DATE, NO_DATE
     if not isinstance(value, dict):
         return NO_DATE, NO_DATE
     if "event" in value or "repeat" in value:
-        return _timing_range(value)
+        return _timing_range(value, zone)
     if not ("start" in value or "end" in value):
         return NO_DATE, NO_DATE
-    low = effective_range(value["start"])[0] if "start" in value else NO_DATE + 1
-    high = effective_range(value["end"])[1] if "end" in value else FAR_FUTURE
+    low = effective_range(value["start"], zone)[0] if "start" in value else NO_DATE + 1
+    high = effective_range(value["end"], zone)[1] if "end" in value else FAR_FUTURE
     return low, high
 
 
-def _timing_range(timing: Json) -> tuple[int, int]:
-    ranges = [effective_range(event) for event in timing.get("event", ()) if event is not None]
+def _timing_range(timing: Json, zone: str) -> tuple[int, int]:
+    ranges = [effective_range(event, zone) for event in timing.get("event", ()) if event is not None]
     bounds = timing.get("repeat", {}).get("boundsPeriod")
     if bounds:
-        ranges.append(effective_range(bounds))
+        ranges.append(effective_range(bounds, zone))
     ranges = [each for each in ranges if each[0] != NO_DATE]
     if not ranges:
         return NO_DATE, NO_DATE

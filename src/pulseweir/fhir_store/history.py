@@ -116,9 +116,9 @@ def _read_parameter(request: HistoryRequest, name: str, text: str, settings: Fhi
                 raise Refusal(400, "invalid", "_count must be a whole number, such as _count=50.", "http._count")
             request.count = max(1, min(int(text), settings.maximum_page_resources))
         case "_since":
-            request.since = _range(name, text)[0]
+            request.since = _range(name, text, settings.time_zone)[0]
         case "_at":
-            request.at = _range(name, text)
+            request.at = _range(name, text, settings.time_zone)
         case "_type" if len(request.path.split("/")) == 1:
             wanted = [check_type(part) for part in text.split(",")]
             request.types = tuple(each for each in request.types if each in wanted)
@@ -136,10 +136,10 @@ def _after(text: str, digest: str) -> list[int]:
     return keys
 
 
-def _range(name: str, text: str) -> tuple[int, int]:
+def _range(name: str, text: str, zone: str) -> tuple[int, int]:
     try:
         # A plus sign in a query is a blank once it is decoded.
-        return date_range(text.replace(" ", "+"))
+        return date_range(text.replace(" ", "+"), zone)
     except ValueError:
         text = f"{name} must be an instant, such as 2024-01-01T00:00:00Z."
         raise Refusal(400, "invalid", text, parameter_place(name)) from None

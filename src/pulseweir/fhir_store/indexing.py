@@ -100,6 +100,7 @@ class IndexRows:
         amounts: (parameter key, quantity).
         observation: The columns of an Observation; None for another type.
         components: The columns of its components.
+        zone: IANA name of the zone whose days are meant where a date says no more.
     """
 
     texts: set[tuple[str, str, str]] = field(default_factory=set)
@@ -107,22 +108,24 @@ class IndexRows:
     amounts: set[tuple[str, Amount]] = field(default_factory=set)
     observation: ObservationColumns | None = None
     components: tuple[ComponentColumns, ...] = ()
+    zone: str = "UTC"
 
 
-def index_resource(resource_type: str, tree: Json, texts: Iterable[bytes] = ()) -> IndexRows:
+def index_resource(resource_type: str, tree: Json, texts: Iterable[bytes] = (), zone: str = "UTC") -> IndexRows:
     """Every row by which this resource is found.
 
     Args:
         resource_type: FHIR type.
         tree: The decoded resource.
         texts: Those of its members, in order, where they are known: what they say is remembered.
+        zone: IANA name of the zone whose days are meant where a date says no more.
 
     Raises:
         Refusal: 422 when its structure is so wrong that it cannot be indexed, which only unvalidated ones can be, or
             a number is too large to be compared.
     """
     try:
-        return _index(resource_type, tree, texts)
+        return _index(resource_type, tree, texts, IndexRows(zone=zone))
     except (AttributeError, TypeError, KeyError, IndexError):
         text = "The resource cannot be indexed: an element that searches use has the wrong JSON type."
         raise Refusal(422, "structure", text, resource_type) from None
@@ -135,13 +138,12 @@ _MemberRows = tuple[IndexRows, Any]
 """(what one member of a resource is found by, its column of an Observation or None)."""
 
 
-def _index(resource_type: str, tree: Json, texts: Iterable[bytes]) -> IndexRows:
-    rows = IndexRows()
+def _index(resource_type: str, tree: Json, texts: Iterable[bytes], rows: IndexRows) -> IndexRows:
     columns = _index_members(rows, resource_type, tree, texts)
     for parameter in _plan(resource_type)[1]:
         _index_truth(rows, parameter, tree)
     if resource_type == "Observation":
-        rows.observation = _observation_columns(tree, columns)
+        rows.observation = _observation_columns(tree, columns, rows.zone)
         if rows.observation.status not in {None, USUAL_STATUS}:
             rows.texts.add((STATUS_KEY, str(rows.observation.status), ""))
         if "component" in tree:
@@ -162,7 +164,7 @@ def _index_members(rows: IndexRows, resource_type: str, tree: Json, texts: Itera
         if not text or len(text) > KNOWN_BYTES or type(value) is str:
             columns[member] = _index_member(rows, resource_type, member, value)
             continue
-        known, columns[member] = _known_rows(resource_type, member, value, text)
+        known, columns[member] = _known_rows(resource_type, member, value, text, rows.zone)
         if known.texts or known.ranges or known.amounts:
             rows.texts |= known.texts
             rows.ranges |= known.ranges
@@ -171,16 +173,16 @@ def _index_members(rows: IndexRows, resource_type: str, tree: Json, texts: Itera
 
 
 @cache
-def _known() -> dict[tuple[str, str, bytes], _MemberRows]:
+def _known() -> dict[tuple[str, str, bytes, str], _MemberRows]:
     """What members said that came before; codes, units and references come again and again."""
     return {}
 
 
-def _known_rows(resource_type: str, member: str, value: Any, text: bytes) -> _MemberRows:
-    known, key = _known(), (resource_type, member, text)
+def _known_rows(resource_type: str, member: str, value: Any, text: bytes, zone: str) -> _MemberRows:
+    known, key = _known(), (resource_type, member, text, zone)
     found = known.get(key)
     if found is None:
-        rows = IndexRows()
+        rows = IndexRows(zone=zone)
         found = rows, _index_member(rows, resource_type, member, value)
         if len(known) >= KNOWN_TEXTS:
             known.clear()
@@ -226,7 +228,7 @@ def _index_path(rows: IndexRows, parameter: Parameter, path: ValuePath, tree: Js
     for value in values_at(path, tree):
         match parameter.kind:
             case "date":
-                low, high = effective_range(value)
+                low, high = effective_range(value, rows.zone)
                 if low != NO_DATE:
                     rows.ranges.add((key, low, high))
             case "number":
@@ -348,9 +350,9 @@ _COLUMNS: dict[str, Callable[[Any], Any]] = {
 """Members of an Observation that have a column of their own, with what it holds."""
 
 
-def _observation_columns(tree: Json, columns: Mapping[str, Any]) -> ObservationColumns:
+def _observation_columns(tree: Json, columns: Mapping[str, Any], zone: str) -> ObservationColumns:
     effective = tree.get("effectiveDateTime") or tree.get("effectivePeriod") or tree.get("effectiveInstant")
-    low, high = effective_range(effective or tree.get("effectiveTiming"))
+    low, high = effective_range(effective or tree.get("effectiveTiming"), zone)
     column = columns.get
     return ObservationColumns(
         subject=column("subject"),

@@ -75,7 +75,7 @@ def check_incoming(tree: Json, text: bytes, wanted_type: str | None, settings: F
     resource_type = check_resource(tree, wanted_type=wanted_type, level=settings.validation, texts=texts)
     refuse_conditional_references(tree, text)
     check_subscription_resource(tree, settings)
-    rows = index_resource(resource_type, tree, texts)
+    rows = index_resource(resource_type, tree, texts, settings.time_zone)
     return Incoming(resource_type, tree.get("id"), tree, join_members(members), rows)
 
 

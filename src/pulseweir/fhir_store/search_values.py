@@ -139,7 +139,7 @@ class Values:
 
     def dated(self, text: str, low: str, high: str) -> Piece:
         """Condition on the ends of a range of time."""
-        prefix, first, beyond = read_date(text)
+        prefix, first, beyond = read_date(text, self.session.zone)
         if prefix == "ap" and self.now:
             near = int(_NEAR_SHARE * abs(self.now - first))
             first, beyond = first - near, beyond + near
@@ -197,7 +197,7 @@ class Values:
         return Piece("value = ?", (text,))
 
 
-def read_date(text: str) -> tuple[str, int, int]:
+def read_date(text: str, zone: str = "UTC") -> tuple[str, int, int]:
     """(prefix, first microsecond, first one after it) of a date value.
 
     Raises:
@@ -205,7 +205,7 @@ def read_date(text: str) -> tuple[str, int, int]:
     """
     prefix, rest = (text[:2], text[2:]) if text[:2] in PREFIXES else ("eq", text)
     try:
-        low, high = date_range(rest.replace(" ", "+"))
+        low, high = date_range(rest.replace(" ", "+"), zone)
     except (ValueError, OverflowError):
         raise Refusal(400, "invalid", "A date in the search is not one, such as date=ge2024-02-29.") from None
     return prefix, max(low, NO_DATE + 1), high

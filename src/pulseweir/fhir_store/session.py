@@ -106,8 +106,9 @@ class _Mark:
 class WriteSession:
     """The writer's connection inside a transaction. Used by the writer thread only."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, zone: str = "UTC") -> None:
         self._connection = connection
+        self.zone = zone
         self.terms = Terms(connection)
         self.now_microseconds = 0
         self.changed_types: set[str] = set()
@@ -264,7 +265,7 @@ class WriteSession:
         """
         self.access.check_insert(resource_type, resource_id, tree)
         meta, content = parts
-        rows = rows or index_resource(resource_type, tree)
+        rows = rows or index_resource(resource_type, tree, zone=self.zone)
         self.changed_types.add(resource_type)
         pk = self._new_pk()
         number = self.terms.intern(resource_type)
@@ -281,7 +282,7 @@ class WriteSession:
     def replace(self, current: Stored, tree: Json, parts: tuple[bytes, bytes], rows: IndexRows | None = None) -> Stored:
         """Store the next version of a resource, see `insert`; the present one goes to history."""
         self.access.check_replace(current, tree)
-        rows = rows or index_resource(current.resource_type, tree)
+        rows = rows or index_resource(current.resource_type, tree, zone=self.zone)
         updated = self._supersede(current, deleted=False, parts=parts)
         self._index(current.pk, rows)
         if current.resource_type == "Subscription":
@@ -309,7 +310,7 @@ class WriteSession:
         for pk, resource_type, content, meta in rows:
             text = b'{"meta":{' + meta + b"}" + (b"," if content else b"") + content + b"}"
             texts = [*map(bytes, split_members(text).values())]
-            self._index(pk, index_resource(resource_type, decode_object(text), texts))
+            self._index(pk, index_resource(resource_type, decode_object(text), texts, self.zone))
         self.settle()
         return int(rows[-1][0]) if rows else None
 

@@ -2,6 +2,7 @@
 
 from ipaddress import ip_network
 from typing import Literal
+from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -41,6 +42,11 @@ class FhirStoreSettings(BaseModel):
     public_base_url: str | None = Field(
         None, description="Base URL in links, such as https://fhir.example.org/fhir; the request's own when unset."
     )
+    time_zone: str = Field(
+        "UTC",
+        description="IANA time zone of the site, such as Europe/Zurich: whose day a date without a time is, in "
+        "searches and in resources, and whose clock a time without a zone is read from. Another one indexes anew at the start.",
+    )
     trusted_proxies: tuple[str, ...] = Field(
         (),
         description="Addresses or networks of proxies, such as 10.0.0.0/8, whose `Forwarded` or `X-Forwarded-Host` and "
@@ -54,6 +60,13 @@ class FhirStoreSettings(BaseModel):
     export: ExportSettings = Field(
         default_factory=ExportSettings, description="How much is exported at once, and for how long it is kept."
     )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError("names no time zone of IANA; write one such as Europe/Zurich, or UTC")
+        return name
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -49,12 +49,13 @@ class FhirStoreUnusable(RefuseToStart):
 
 @dataclass(slots=True)
 class ReadSession:
-    """One thread's view of what is committed; `access` is that of the request it works for."""
+    """One thread's view of what is committed; `access` is that of the request it works for, `zone` that of days."""
 
     connection: apsw.Connection
     terms: Terms
     access: Access = NO_BOUNDS
     known_searches: "KnownSearches[SearchSql]" = field(default_factory=KnownSearches)
+    zone: str = "UTC"
 
 
 class FhirStore:
@@ -160,11 +161,14 @@ class FhirStore:
     def _reindex(self) -> None:
         """Make the index anew when it was made with other definitions; a crash amid it goes on where it stood."""
         wanted = f"{INDEX_LAYOUT}-{parameters_digest()}"
+        if self.settings.time_zone != "UTC":
+            # Days are indexed by the zone they are of.
+            wanted += f"-{self.settings.time_zone}"
         rows = self._connection.execute("SELECT name, value FROM setting")
         held = {str(name): str(value) for name, value in rows}
         if held.get("index") == wanted:
             return
-        session = WriteSession(self._connection)
+        session = WriteSession(self._connection, self.settings.time_zone)
         after: int | None = int(held.get("index_row", "0")) if held.get("index_wanted") == wanted else 0
         if not after and self._connection.execute("SELECT EXISTS (SELECT 1 FROM resource)").get:
             _log.warning("fhir_index_made_anew", step=4)
@@ -180,7 +184,7 @@ class FhirStore:
             connection = connect(self.path)
             connection.pragma("query_only", True)
             self._readers.append(connection)
-            session = self._local.session = ReadSession(connection, Terms(connection))
+            session = self._local.session = ReadSession(connection, Terms(connection), zone=self.settings.time_zone)
         return session
 
     def _long_query(self, work: Callable[[ReadSession], T], access: Access) -> T:

@@ -95,7 +95,7 @@ class Writer:
         committed: Callable[[Set[str]], None],
     ) -> None:
         self._connection = connection
-        self._session = WriteSession(connection)
+        self._session = WriteSession(connection, settings.time_zone)
         self._clock = clock
         self._settings = settings
         self._committed = committed

@@ -179,7 +179,7 @@ class Exports:
         try:
             # What the writer has committed by now is in the snapshot, and nothing it commits later is older.
             export.instant = self.store.post(lambda session: session.now_microseconds).result()
-            with snapshot(self.store.path) as session:
+            with snapshot(self.store.path, self.store.settings.time_zone) as session:
                 look = partial(self._look, export)
                 files = self._write(session, export.wanted, self.folder(export), self._settings.file_bytes, look)
             export.files, export.ended = files, self._now()

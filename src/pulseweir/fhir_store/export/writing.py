@@ -53,7 +53,7 @@ class ExportedFile(msgspec.Struct):
 
 
 @contextmanager
-def snapshot(path: Path) -> Iterator[ReadSession]:
+def snapshot(path: Path, zone: str = "UTC") -> Iterator[ReadSession]:
     """The store as it is now, for as long as it takes; on a connection of its own."""
     connection = connect(path)
     try:
@@ -61,7 +61,7 @@ def snapshot(path: Path) -> Iterator[ReadSession]:
         connection.execute("BEGIN")
         # A transaction sees what is there at its first read.
         connection.execute("SELECT count(*) FROM setting").fetchall()
-        yield ReadSession(connection, Terms(connection))
+        yield ReadSession(connection, Terms(connection), zone=zone)
     finally:
         connection.close()
 

@@ -34,7 +34,8 @@ class Matches:
 class Matcher:
     """Searches changed versions. Used by one thread at a time."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, zone: str = "UTC") -> None:
+        self._zone = zone
         self._base_url = base_url
         self._connection = connect(Path(":memory:"))
         migrate(self._connection, MIGRATIONS)
@@ -79,7 +80,7 @@ class Matcher:
 
     def _match(self, changes: Sequence[Change], asked: Mapping[int, Definition]) -> dict[int, list[Change]]:
         self._connection.execute("BEGIN")
-        session = WriteSession(self._connection)
+        session = WriteSession(self._connection, self._zone)
         session.search_ends = float("inf")
         types = {definition.resource_type for definition in asked.values()}
         held: dict[int, Change] = {}
@@ -91,7 +92,7 @@ class Matcher:
                     parts = subject.meta, subject.content
                     name, tree, text = subject.resource_type, subject.tree(), subject.text()
                     # What the store has indexed lately is remembered by its text.
-                    rows = index_resource(name, tree, [*map(bytes, split_members(text).values())])
+                    rows = index_resource(name, tree, [*map(bytes, split_members(text).values())], self._zone)
                     copy = session.insert(name, subject.resource_id, tree, parts, rows)
                     held[copy.pk] = change
             return {pk: self._matches(session, definition, held) for pk, definition in asked.items()}

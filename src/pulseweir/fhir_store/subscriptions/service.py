@@ -77,7 +77,7 @@ class SubscriptionService:
         self._guard = guard or Guard()
         self._now = now
         self._chance = chance or random.Random()  # noqa: S311 - back-off, not a secret
-        self._matcher = Matcher(base_url)
+        self._matcher = Matcher(base_url, store.settings.time_zone)
         self._sender = Sender.open(base_url, self._settings, transport)
         self._slots = asyncio.Semaphore(self._settings.concurrent_deliveries)
         self._channels: dict[int, Channel] = {}
