@@ -357,18 +357,6 @@ class FhirUnavailable(RetryLater):
         super().__init__(text, retry_after_seconds=retry_after_seconds)
 
 
-class FhirLinkElsewhere(FhirUnavailable):
-    """The FHIR service's links lead to another host, so that only first pages can be read.
-
-    Attributes:
-        host: Where the link leads.
-    """
-
-    def __init__(self, host: str) -> None:
-        self.host = host
-        super().__init__(f"gave a link to another host, {host}, which is not followed")
-
-
 class LakeUnavailable(RetryLater):
     """The lake could not store or read; nothing was appended."""
 

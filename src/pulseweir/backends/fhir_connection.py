@@ -15,7 +15,7 @@ import msgspec
 from pulseweir.backends.fhir_answers import Json, issue_codes, may_pass, outcome_of, retry_after
 from pulseweir.backends.fhir_credentials import Credentials
 from pulseweir.clock import real_microseconds
-from pulseweir.errors import FhirLinkElsewhere, FhirUnavailable
+from pulseweir.errors import FhirUnavailable
 from pulseweir.telemetry import FHIR_REQUEST_DURATION, FHIR_REQUESTS
 
 FHIR_JSON = "application/fhir+json"
@@ -23,6 +23,18 @@ _UNAUTHORIZED = 401
 _ELSEWHERE = frozenset({301, 302, 303, 307, 308})
 """Redirects, which say nothing about what was sent: a page of maintenance, a portal, a server that has moved."""
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
+
+
+class FhirLinkElsewhere(FhirUnavailable):
+    """The FHIR service's links lead to another host, so that only first pages can be read.
+
+    Attributes:
+        host: Where the link leads.
+    """
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        super().__init__(f"gave a link to another host, {host}, which is not followed")
 
 
 class FhirConnection:

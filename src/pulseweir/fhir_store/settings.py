@@ -45,7 +45,8 @@ class FhirStoreSettings(BaseModel):
     time_zone: str = Field(
         "UTC",
         description="IANA time zone of the site, such as Europe/Zurich: whose day a date without a time is, in "
-        "searches and in resources, and whose clock a time without a zone is read from. Another one indexes anew at the start.",
+        "searches and in resources, and whose clock a time without a zone is read from. Another one "
+        "indexes anew at the start.",
     )
     trusted_proxies: tuple[str, ...] = Field(
         (),

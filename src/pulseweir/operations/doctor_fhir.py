@@ -4,7 +4,8 @@ from urllib.parse import urlsplit
 
 from pulseweir.backends.fhir_capabilities import Capabilities, missing, worked_around
 from pulseweir.backends.fhir_client import FhirClient, FhirVersionUnsupported
-from pulseweir.errors import FhirLinkElsewhere, FhirRefused, PulseweirError
+from pulseweir.backends.fhir_connection import FhirLinkElsewhere
+from pulseweir.errors import FhirRefused, PulseweirError
 from pulseweir.operations.findings import Finding
 from pulseweir.settings import Settings
 from pulseweir.systems import open_fhir
