@@ -92,7 +92,8 @@ class Bedside:
         """A good message goes all the way, whatever came before it: to FHIR, and as a score to the repository."""
         now = self.house.clock.now_microseconds()
         # No zero at the end: an Observation's instant may be written shorter, and would then cover more than asked for.
-        instant = to_text(now - now % 10_000 + 7_000)
+        # Not after now: what is received earlier than it was measured counts as measured when it was received.
+        instant = to_text(now - now % 10_000 - 3_000)
         body = {"device": self.device_id, "measuredAt": instant, "heartRate": 80, "respiratoryRate": 16, "spo2": 97}
         await self.say(msgspec.json.encode(body))
         occurred_at = to_microseconds(datetime.fromisoformat(instant))

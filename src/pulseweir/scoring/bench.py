@@ -176,10 +176,10 @@ class _Held:
         occurred = bench.readings["occurred"][places]
         series = bench.who[places] * _VITALS + bench.readings["vital"][places]
         order = np.lexsort((occurred, series))
-        self._origin = int(occurred.min(initial=2**60))
-        self._span = int(occurred.max(initial=0)) - self._origin + 2
+        # Ranks of instants: microseconds up to any year that a device says would not fit beside the series.
+        self._instants, rank = np.unique(occurred[order], return_inverse=True)
         self._series = series[order]
-        self._keys = self._series * self._span + (occurred[order] - self._origin)
+        self._keys = self._series * (len(self._instants) + 1) + rank
         # The bench is sorted by series, then effective instant: the highest place let in so far is the newest one.
         self._newest = np.maximum.accumulate(places[order])
 
@@ -187,7 +187,7 @@ class _Held:
         """Places in the bench; -1 for none."""
         if not len(self._keys):
             return np.full(np.broadcast_shapes(series.shape, before.shape), -1, np.int64)
-        instant = np.clip(before - self._origin, 0, self._span - 1)
-        found = np.searchsorted(self._keys, series * self._span + instant, side="left") - 1
+        rank = np.searchsorted(self._instants, before, side="left")
+        found = np.searchsorted(self._keys, series * (len(self._instants) + 1) + rank, side="left") - 1
         matches = (found >= 0) & (self._series[found] == series)
         return np.where(matches, self._newest[found], -1)

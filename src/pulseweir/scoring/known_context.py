@@ -71,9 +71,9 @@ def _newest_or_next(who: Integers, known: Rows, subjects: Integers, ends: Intege
     """The newest context before each end, else the earliest after it; rows sorted by patient and instant."""
     if not len(who):
         return np.full(len(ends), -1, np.int64)
-    origin = int(min(known["at"].min(), ends.min(initial=2**60)))
-    span = int(max(known["at"].max(), ends.max(initial=0))) - origin + 2
-    following = np.searchsorted(who * span + (known["at"] - origin), subjects * span + (ends - origin), side="left")
+    instants, rank = np.unique(known["at"], return_inverse=True)
+    size = len(instants) + 1
+    following = np.searchsorted(who * size + rank, subjects * size + np.searchsorted(instants, ends), side="left")
     before, after = following - 1, np.minimum(following, len(who) - 1)
     has_before = (before >= 0) & (who[before] == subjects)
     place = np.where(has_before, before, np.where(who[after] == subjects, after, -1))

@@ -197,9 +197,11 @@ def flat_lines(series: Indices, vital: Indices, occurred: Instants, number: Numb
     starts[1:] = (series[1:] != series[:-1]) | (number[1:] != number[:-1])
     place = np.arange(len(series))
     first = np.maximum.accumulate(np.where(starts, place, 0))
-    span = int(np.ptp(occurred)) + _FLAT_WITHIN + 1
-    keys = series * span + (occurred - occurred.min())
-    first = np.maximum(first, np.searchsorted(np.maximum.accumulate(keys), keys - _FLAT_WITHIN))
+    # One clock over all series, on which longer pauses, and the steps between series, last just too long.
+    steps = np.minimum(np.diff(occurred, prepend=occurred[0]), _FLAT_WITHIN + 1)
+    steps[1:][series[1:] != series[:-1]] = _FLAT_WITHIN + 1
+    clock = np.cumsum(steps)
+    first = np.maximum(first, np.searchsorted(np.maximum.accumulate(clock), clock - _FLAT_WITHIN))
     long = (place - first + 1 >= readings) & (occurred - occurred[first] >= 15 * _MINUTE)
     exempt = _EXEMPT_FROM_FLAT[vital] | ((vital == _SPO2) & (number == 100))
     flat: Marks = long & ~exempt

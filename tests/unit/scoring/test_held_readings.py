@@ -152,3 +152,18 @@ def test_history_of_what_was_not_known_yet_changes_nothing() -> None:
     plain = score_shard(ShardState(), new, NONE_BEFORE, NOON + SECOND)
 
     assert scored.scores.to_pylist() == plain.scores.to_pylist()
+
+
+def test_one_clock_in_another_century_does_not_disturb_five_hundred_others() -> None:
+    others = [one for number in range(500) for one in full(0, f"p{number:03}", heart_rate=60 + number % 50)]
+    held = [Reading("heart_rate", 190, 8 * MINUTE, f"p{number:03}", "h", received=0) for number in range(500)]
+    century = Reading("heart_rate", 190, 172 * 365 * 24 * HOUR, "p000", "x", received=0)
+    past = Reading("temperature", 37, -55 * 365 * 24 * HOUR, "old", received=0)
+
+    scored = score(*others, *held, century, past, now=SECOND)
+    rows = last_finals(score_shard(scored.state, None, None, NOON + HOUR))
+
+    released = {row["patient_id"]: row for row in rows if instant(row, "window_start") == 8 * MINUTE}
+    assert len(released) == 500
+    assert {inputs(row)["heart_rate"]["value"] for row in released.values()} == {190.0}
+    assert {row["age_years"] for row in rows} == {70}
