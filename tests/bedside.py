@@ -34,7 +34,14 @@ from pulseweir.web.settings import WebSettings
 from pulseweir.web.tiles import Tile, tile_of
 
 ADULT = PatientContext(
-    version=1, birth_date=date(1956, 3, 1), sex="female", ward="Ward A", bed="Bed 1", spo2_scale=1, pregnant=False
+    version=1,
+    born=(date(1956, 3, 1), date(1956, 3, 1)),
+    sex="female",
+    ward="Ward A",
+    bed="Bed 1",
+    spo2_scale=1,
+    pregnant=False,
+    is_read=True,
 )
 WELL: Mapping[str, float | str] = {
     "respiratory_rate": 16,

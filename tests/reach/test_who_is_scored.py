@@ -11,7 +11,7 @@ from patient_measurements import HOUR, MINUTE, SECOND, Reading
 from pulseweir.scoring.patient_context import UNKNOWN, PatientContext
 from pulseweir.scoring.settings import WindowSettings
 
-INFANT = replace(ADULT, birth_date=date(2026, 5, 1))
+INFANT = replace(ADULT, born=(date(2026, 5, 1), date(2026, 5, 1)))
 # The ward's noon lies in January 2027.
 FAILING = {"respiratory_rate": 26, "spo2": 90, "heart_rate": 140, "systolic_bp": 85}
 
@@ -20,8 +20,8 @@ FAILING = {"respiratory_rate": 26, "spo2": 90, "heart_rate": 140, "systolic_bp":
     ("context", "reason"),
     [
         (INFANT, "age-under-16"),
-        (replace(ADULT, birth_date=date(2011, 6, 1)), "age-under-16"),
-        (replace(ADULT, birth_date=date(1995, 6, 1), pregnant=True), "pregnancy"),
+        (replace(ADULT, born=(date(2011, 6, 1), date(2011, 6, 1))), "age-under-16"),
+        (replace(ADULT, born=(date(1995, 6, 1), date(1995, 6, 1)), pregnant=True), "pregnancy"),
         (replace(INFANT, sex="male"), "age-under-16"),
     ],
 )
@@ -45,7 +45,7 @@ async def test_news2_abstains_and_says_why(
 
 
 async def test_a_sixteenth_birthday_ends_the_abstention(ward: Bedside) -> None:
-    ward.contexts["ann"] = replace(ADULT, birth_date=date(2011, 1, 1))
+    ward.contexts["ann"] = replace(ADULT, born=(date(2011, 1, 1), date(2011, 1, 1)))
 
     await ward.measure(*observed(0))
 
@@ -73,7 +73,7 @@ async def test_an_unknown_age_is_scored_marked_and_paged_and_revised_when_read(w
 
 async def test_a_site_may_abstain_while_the_age_is_unknown(ward: Bedside) -> None:
     ward._windows = WindowSettings(unknown_age="abstain")
-    ward.contexts["ann"] = replace(ADULT, birth_date=None)
+    ward.contexts["ann"] = replace(ADULT, born=None)
 
     await ward.measure(*observed(0, **FAILING))
 
