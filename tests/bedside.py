@@ -143,6 +143,10 @@ class Bedside:
                 await self._score(None)
             await self._coordination.run_due(NOON + self.now)
 
+    async def settle(self) -> None:
+        """Let the windows measured so far close: Flags, and so alerts, come of final windows."""
+        await self.until(self.now + 90 * SECOND)
+
     async def minutes(self, count: int, **changes: float | str | None) -> None:
         """Measure the same set once a minute, so many times, from now on."""
         start = self.now

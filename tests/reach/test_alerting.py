@@ -29,6 +29,7 @@ def account(name: str, role: str = "nurse", wards: list[str] | None = None, *, d
 
 async def at_seven(ward: Bedside) -> str:
     await ward.measure(*observed(0, **SEVEN))
+    await ward.settle()
     [alert] = await ward.alerts()
     assert (alert.priority, alert.score) == ("high", 7.0)
     return alert.alert_id
@@ -55,7 +56,7 @@ async def test_a_rise_after_any_deed_pages_again(ward: Bedside, deed: str) -> No
     before = len(await ward.pages())
 
     await ward.measure(*observed(ward.now + 10 * SECOND, **NINETEEN))
-    await ward.until(ward.now + MINUTE)
+    await ward.settle()
 
     assert len(await ward.pages()) > before
     [alert] = await ward.alerts()
@@ -80,6 +81,7 @@ async def test_a_new_single_three_pages_even_when_the_total_rises_little(ward: B
 
     # Respiration from 2 to 3 points: the total rises by one.
     await ward.minutes(2, **{**SEVEN, "respiratory_rate": 26})
+    await ward.settle()
 
     assert len(await ward.pages()) > before
 
@@ -119,15 +121,17 @@ async def test_a_score_that_wavers_gives_one_alert(ward: Bedside) -> None:
 async def test_known_expected_quiets_until_it_gets_worse(ward: Bedside) -> None:
     base = {"respiratory_rate": 22, "temperature": 38.5, "systolic_bp": 108}
     await ward.measure(*observed(0, **base, heart_rate=111))
+    await ward.settle()
     [alert] = await ward.alerts()
     await ward.desk.acknowledge(NURSE, alert.alert_id, "known-expected")
     before = len(await ward.pages())
 
-    for minute in range(1, 180):
+    for minute in range(2, 180):
         await ward.measure(*observed(minute * MINUTE, **base, heart_rate=(111, 109, 109, 109)[minute % 4]))
     assert len(await ward.pages()) == before
 
     await ward.measure(*observed(180 * MINUTE, **base, heart_rate=135))
+    await ward.settle()
     assert len(await ward.pages()) > before
 
 

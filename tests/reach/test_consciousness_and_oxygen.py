@@ -28,6 +28,7 @@ async def test_a_coma_scale_newer_than_the_letter_counts(ward: Bedside) -> None:
 
     assert (await points(ward))["consciousness"] == 3
     assert "3" in await shown(ward, VITAL_BY_NAME["consciousness"].title)
+    await ward.settle()
     assert len(await ward.alerts()) == 1
 
 
@@ -62,6 +63,7 @@ async def test_new_confusion_in_words_counts(ward: Bedside, word: str) -> None:
     await ward.measure(*observed(MINUTE, consciousness=word))
 
     assert (await points(ward))["consciousness"] == 3
+    await ward.settle()
     assert len(await ward.alerts()) == 1
 
 

@@ -89,6 +89,7 @@ async def test_a_set_charted_ahead_is_held_visibly_and_scored_when_its_time_come
     assert row.score is not None
     assert row.score >= 14
     assert (await ward.inputs())["heart_rate"]["age_seconds"] >= 8 * 60 - 2
+    await ward.settle()
     [alert] = await ward.alerts()
     assert alert.priority == "high"
 
@@ -123,6 +124,7 @@ async def test_a_fast_clock_does_not_mask_an_honest_device(ward: Bedside) -> Non
     row = await ward.row()
     assert row.score is not None
     assert row.score >= 6
+    await ward.settle()
     assert [alert.patient_id for alert in await ward.alerts()] == ["ann"]
 
 

@@ -59,6 +59,7 @@ async def test_an_unknown_age_is_scored_marked_and_paged_and_revised_when_read(w
     row = await ward.row()
     assert (row.status, row.band) == ("partial", "high")
     assert {"age", "pregnancy", "spo2_scale"} <= set(names(row.unknown_json))
+    await ward.settle()
     assert len(await ward.pages()) >= 1
 
     await ward.until(3 * MINUTE)
@@ -142,6 +143,7 @@ async def test_a_lower_bound_that_is_already_red_is_flagged_and_alerted(
     row = await ward.row()
     assert row.status == "partial"
     assert row.band in ("low-medium", "medium", "high")
+    await ward.settle()
     assert len(await ward.alerts()) == 1
     assert (await ward.tile()).is_lower_bound
 
