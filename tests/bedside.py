@@ -25,7 +25,7 @@ from pulseweir.scoring.enrichment import enrich
 from pulseweir.scoring.patient_context import PatientContext
 from pulseweir.scoring.score_shard import score_shard
 from pulseweir.scoring.settings import WindowSettings
-from pulseweir.scoring.shard_state import ShardState
+from pulseweir.scoring.shard_state import NEVER, ShardState
 from pulseweir.warm_path.alert_settings import AlertSettings
 from pulseweir.warm_path.care_team import CareTeamDesk
 from pulseweir.warm_path.coordination import CoordinationStage
@@ -52,7 +52,6 @@ WELL: Mapping[str, float | str] = {
     "oxygen_flow": 0,
     "consciousness": "A",
 }
-_STEP = 5 * SECOND
 _NO_HISTORY = PATIENT_MEASUREMENT_SCHEMA.empty_table()
 
 
@@ -136,12 +135,14 @@ class Bedside:
         await self._score(table)
 
     async def until(self, at: int) -> None:
-        """Let time pass: windows close, held readings come due, ladders climb."""
+        """Let time pass: windows close, held readings come due, ladders climb, each at its own instant."""
         while self.now < at:
-            self._clock.hand[0] = min(at, self.now + _STEP)
+            due = min(self._state.due_at, self._next_step_at()) - NOON
+            self._clock.hand[0] = min(at, max(due, self.now + SECOND))
             if self._state.due_at <= NOON + self.now:
                 await self._score(None)
-            await self._coordination.run_due(NOON + self.now)
+            if self._next_step_at() <= NOON + self.now:
+                await self._coordination.run_due(NOON + self.now)
 
     async def settle(self) -> None:
         """Let the windows measured so far close: Flags, and so alerts, come of final windows."""
@@ -186,6 +187,11 @@ class Bedside:
         """The inputs of the newest state, by vital."""
         row = await self.row(patient)
         return {one["vital"]: one for one in msgspec.json.decode(row.inputs_json)}
+
+    def _next_step_at(self) -> int:
+        with self.repository.reading() as transaction:
+            found = transaction.exec_driver_sql("SELECT min(next_step_at) FROM alert WHERE closed_at IS NULL").scalar()
+        return NEVER if found is None else int(found)
 
     async def _score(self, table: pa.Table | None) -> None:
         scored = score_shard(self._state, table, _NO_HISTORY, NOON + self.now, self._windows)

@@ -5,6 +5,7 @@ import pytest
 from bedside import Bedside, names, observed
 from patient_measurements import HOUR, MINUTE, SECOND, Reading
 from pulseweir.records.codes import VITAL_BY_NAME
+from pulseweir.site_time import SiteTime
 from pulseweir.web.patient_page import parts_of
 from pulseweir.web.readings import readings_of
 
@@ -17,7 +18,11 @@ async def points(ward: Bedside) -> dict[str, int]:
 
 async def shown(ward: Bedside, title: str) -> str:
     row = await ward.row()
-    [value] = [part.value for part in parts_of(row, readings_of(row.inputs_json)) if part.title == title]
+    [value] = [
+        part.value
+        for part in parts_of(row, readings_of(row.inputs_json), ward._clock.now_microseconds(), SiteTime())
+        if part.title == title
+    ]
     return value
 
 
