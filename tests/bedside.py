@@ -7,7 +7,7 @@ are the test's, so that hours pass in seconds and nothing waits.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pyarrow as pa
@@ -80,7 +80,7 @@ class _Bus:
         return found
 
 
-def observed(at: int, patient: str = "ann", **changes: float | str | None) -> list[Reading]:
+def observed(at: int, patient: str = "ann", **changes: Any) -> list[Reading]:
     """A whole set of observations, well but for the changes; None leaves a vital out."""
     values = {**WELL, **changes}
     return [Reading(vital, value, at, patient) for vital, value in values.items() if value is not None]
@@ -103,10 +103,11 @@ class Bedside:
         self.rows: list[dict[str, Any]] = []
         self._windows = windows or WindowSettings()
         self._state = ShardState()
-        self._bus: Any = _Bus()
+        self._bus = _Bus()
+        bus = cast(Any, self._bus)
         settings, notices = alert_settings or AlertSettings(), NoticeSettings()
-        self._record = RecordStage(repository, self._bus, flags or FlagSettings(), CareRoutingSettings())
-        self._coordination = CoordinationStage(repository, self._bus, settings, notices)
+        self._record = RecordStage(repository, bus, flags or FlagSettings(), CareRoutingSettings())
+        self._coordination = CoordinationStage(repository, bus, settings, notices)
         self.desk = CareTeamDesk(repository, settings, notices)
 
     @property
@@ -148,7 +149,7 @@ class Bedside:
         """Let the windows measured so far close: Flags, and so alerts, come of final windows."""
         await self.until(self.now + 90 * SECOND)
 
-    async def minutes(self, count: int, **changes: float | str | None) -> None:
+    async def minutes(self, count: int, **changes: Any) -> None:
         """Measure the same set once a minute, so many times, from now on."""
         start = self.now
         for minute in range(count):

@@ -1,6 +1,7 @@
 """When a nurse is called, called again, and left in peace: from the reading to the message."""
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,8 +14,8 @@ from pulseweir.errors import AlertCommandRefused
 from pulseweir.warm_path.care_team import Person
 
 NURSE = Person("nurse", frozenset({"Ward A"}))
-SEVEN = {"respiratory_rate": 22, "heart_rate": 115, "oxygen_flow": 2, "temperature": 38.5}
-NINETEEN = {
+SEVEN: dict[str, Any] = {"respiratory_rate": 22, "heart_rate": 115, "oxygen_flow": 2, "temperature": 38.5}
+NINETEEN: dict[str, Any] = {
     "respiratory_rate": 30, "spo2": 88, "oxygen_flow": 10, "systolic_bp": 80, "heart_rate": 140,
     "consciousness": "U", "temperature": 39.5,
 }  # fmt: skip
@@ -111,7 +112,7 @@ async def test_escalated_by_hand_climbs_on(ward: Bedside) -> None:
 
 
 async def test_a_score_that_wavers_gives_one_alert(ward: Bedside) -> None:
-    base = {"respiratory_rate": 22, "temperature": 38.5, "systolic_bp": 108}
+    base: dict[str, Any] = {"respiratory_rate": 22, "temperature": 38.5, "systolic_bp": 108}
     for minute in range(120):
         await ward.measure(*observed(minute * MINUTE, **base, heart_rate=(111, 109, 109)[minute % 3]))
 
@@ -119,7 +120,7 @@ async def test_a_score_that_wavers_gives_one_alert(ward: Bedside) -> None:
 
 
 async def test_known_expected_quiets_until_it_gets_worse(ward: Bedside) -> None:
-    base = {"respiratory_rate": 22, "temperature": 38.5, "systolic_bp": 108}
+    base: dict[str, Any] = {"respiratory_rate": 22, "temperature": 38.5, "systolic_bp": 108}
     await ward.measure(*observed(0, **base, heart_rate=111))
     await ward.settle()
     [alert] = await ward.alerts()

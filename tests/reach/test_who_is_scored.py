@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from pulseweir.scoring.settings import WindowSettings
 
 INFANT = replace(ADULT, born=(date(2026, 5, 1), date(2026, 5, 1)))
 # The ward's noon lies in January 2027.
-FAILING = {"respiratory_rate": 26, "spo2": 90, "heart_rate": 140, "systolic_bp": 85}
+FAILING: dict[str, Any] = {"respiratory_rate": 26, "spo2": 90, "heart_rate": 140, "systolic_bp": 85}
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ FAILING = {"respiratory_rate": 26, "spo2": 90, "heart_rate": 140, "systolic_bp":
 )
 @pytest.mark.parametrize("changes", [{}, FAILING])
 async def test_news2_abstains_and_says_why(
-    ward: Bedside, context: PatientContext, reason: str, changes: dict[str, float]
+    ward: Bedside, context: PatientContext, reason: str, changes: dict[str, Any]
 ) -> None:
     ward.contexts["ann"] = context
 
