@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
-from typing import Any, cast
+from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
@@ -46,7 +46,7 @@ class MailBox:
         if self.data_answer.startswith("250"):
             content = envelope.content
             assert isinstance(content, bytes)
-            self.mails.append(cast("EmailMessage", message_from_bytes(content, policy=default)))
+            self.mails.append(message_from_bytes(content, policy=default))
             self.recipients.append(list(envelope.rcpt_tos))
         return self.data_answer
 

@@ -1,6 +1,7 @@
 """Step 18: one message posted to an address that is a secret, within one time limit for everything."""
 
 import asyncio
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -8,6 +9,7 @@ from pulseweir.backends.channels.answers import BODY_BYTES_AT_MOST, HttpAnswer, 
 from pulseweir.clock import real_microseconds
 from pulseweir.errors import ChannelUnavailable, RefuseToStart
 
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 SEND_SECONDS = 10.0
 """From the first byte sent to the last byte of the answer, by default."""
 
@@ -36,13 +38,19 @@ class Poster:
         self._channel = channel
         self._seconds = seconds
         try:
+            urlsplit(address)
             self._address = httpx.URL(address)
-        except httpx.InvalidURL:
+        except (httpx.InvalidURL, ValueError):
             self._address = httpx.URL("")
         if self._address.scheme not in ("http", "https") or not self._address.host:
             message = f"The address of channel {channel} is not one. Give it whole, beginning with https://."
             raise RefuseToStart(message)
         self._http = httpx.AsyncClient(transport=transport, timeout=seconds, follow_redirects=False)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody on the way can read along: https, or this machine."""
+        return self._address.scheme == "https" or self._address.host in _LOOPBACK
 
     async def post(self, body: bytes, headers: dict[str, str]) -> None:
         """Post one body; returns when the answer says that it was taken.

@@ -190,6 +190,8 @@ def _told(error: Exception) -> RetryLater | RejectRecord:
         if any(code in _LATER for code in codes):
             return ChannelUnavailable(name, cause)
         return ChannelRefused(name, cause)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ChannelRefused(name, "its certificate is not trusted. Set coordination.email.authority_file")
     if isinstance(error, smtplib.SMTPNotSupportedError | ValueError):
         return ChannelRefused(name, f"{type(error).__name__}: the server cannot do what coordination.email asks for")
     return ChannelUnavailable(name, type(error).__name__)

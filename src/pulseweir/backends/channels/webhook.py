@@ -8,7 +8,6 @@ import base64
 import binascii
 import hmac
 from collections.abc import Callable, Sequence
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -21,7 +20,6 @@ from pulseweir.errors import RefuseToStart
 SCHEMA_VERSION = 1
 _PREFIX = "whsec_"
 _KEY_BYTES = range(24, 65)
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SECOND = 1_000_000
 
 
@@ -109,8 +107,7 @@ class WebhookChannel(Channel):
         self._keys = keys_of(secret)
         self._detail = detail
         self._now = now
-        parts = urlsplit(address)
-        if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+        if not self._poster.is_private:
             message = "Channel webhook sends to other machines by https only. Correct coordination.webhook.url."
             raise RefuseToStart(message)
 
