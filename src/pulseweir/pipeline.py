@@ -293,13 +293,23 @@ async def web(house: House) -> Facts:
     """Steps 15 and 17: the repository and FHIR → screens; what people decide → the repository."""
     from pulseweir.warm_path.care_team import CareTeamDesk
     from pulseweir.warm_path.refresh import ReportRefresh
+    from pulseweir.warm_path.settings import channels_set_up
     from pulseweir.web.app import create_app
 
     settings = house.settings
     desk = CareTeamDesk(house.repository, settings.alerts, settings.coordination.notices)
     site = SiteTime(settings.site.time_zone)
     refresh = ReportRefresh(house.repository, settings.refresh, site)
-    pages = create_app(house.repository, house.fhir, house.clock, settings.web, desk=desk, refresh=refresh, site=site)
+    pages = create_app(
+        house.repository,
+        house.fhir,
+        house.clock,
+        settings.web,
+        desk=desk,
+        refresh=refresh,
+        site=site,
+        channels=channels_set_up(settings.coordination),
+    )
     return {"port": await house.serve(systems.pages_config(pages, settings.web))}
 
 

@@ -1,7 +1,7 @@
 """Steps 15-17: the application that serves every page."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.resources import files
@@ -56,6 +56,7 @@ def create_app(
     desk: CareTeamDesk | None = None,
     refresh: ReportRefresh | None = None,
     site: SiteTime | None = None,
+    channels: Collection[str] | None = None,
 ) -> Starlette:
     """The screens over a repository and a FHIR service; serve them without access log lines: paths hold patient ids.
 
@@ -67,6 +68,8 @@ def create_app(
         desk: What carries out commands on alerts; by default one with default settings.
         refresh: What makes the reports; by default one with default settings.
         site: What time people read; UTC by default.
+        channels: The channels to people that are set up: with none, pages say so to who acts on alerts; None to say
+            nothing.
     """
     site = site or SiteTime()
     routes = _routes()
@@ -77,7 +80,13 @@ def create_app(
         settings=settings,
         names=Names(fhir, settings),
         board=Board(repository, clock, settings, site),
-        pages=Pages(clock, site, quiet_after_seconds=settings.silent_after_seconds, shown_path=_shown_path(routes)),
+        pages=Pages(
+            clock,
+            site,
+            quiet_after_seconds=settings.silent_after_seconds,
+            shown_path=_shown_path(routes),
+            tells_nobody=channels is not None and not channels,
+        ),
         site=site,
         sign_in=SignIn(repository, settings),
         desk=desk or CareTeamDesk(repository, AlertSettings(), NoticeSettings()),

@@ -18,7 +18,13 @@ class Pages:
     """Renders templates; everything put into them is escaped."""
 
     def __init__(
-        self, clock: Clock, site: SiteTime | None = None, *, quiet_after_seconds: float = 900, shown_path: str = ""
+        self,
+        clock: Clock,
+        site: SiteTime | None = None,
+        *,
+        quiet_after_seconds: float = 900,
+        shown_path: str = "",
+        tells_nobody: bool = False,
     ) -> None:
         self._clock = clock
         self._site = site or SiteTime()
@@ -38,6 +44,7 @@ class Pages:
             offsets=self._offsets,
             quiet_after=quiet_after_seconds,
             shown_path=shown_path,
+            tells_nobody=tells_nobody,
         )
 
     def page(

@@ -12,7 +12,9 @@ from invented_ward import BEDS
 from pulseweir.backends.repository import alerts, device_signals, people, reports, scores
 from pulseweir.backends.repository.rows import DeviceSignalRow
 from pulseweir.clock import Clock
+from pulseweir.site_time import SiteTime
 from pulseweir.web.pages import DISCLAIMER, Pages
+from pulseweir.web.rights import Viewer
 from pulseweir.web.security import CHART_POLICY, STRICT_POLICY
 from screen_site import Site
 
@@ -224,6 +226,28 @@ async def test_static_files_are_our_own(site: Site) -> None:
         ]
 
     assert [answer.status_code for answer in answers] == [200] * 3
+
+
+def test_with_no_channel_to_people_who_acts_is_told_once() -> None:
+    pages = Pages(Clock(), tells_nobody=True)
+    facts = {"code": 404, "title": "Not found", "sentence": "No.", "here": ""}
+    nurse, watcher = (Viewer("a", role, None, "", "") for role in ("nurse", "viewer-deid"))
+
+    assert pages.text("error.html", viewer=nurse, **facts).count("no channel to people is set up") == 1
+    assert "no channel" not in pages.text("error.html", viewer=watcher, **facts)
+    assert "no channel" not in Pages(Clock()).text("error.html", viewer=nurse, **facts)
+
+
+def test_times_on_a_page_are_those_of_the_site() -> None:
+    now = Clock().now_microseconds()
+    site = SiteTime("Asia/Kolkata")
+
+    text = Pages(Clock(), site).text(
+        "error.html", viewer=Viewer("a", "nurse", None, "", ""), code=1, title="", sentence="", here=""
+    )
+
+    assert ">IST</abbr>" in text
+    assert site.minute(now) in text or site.minute(now + 60_000_000) in text
 
 
 def test_a_simulated_clock_is_shown_on_every_page() -> None:
