@@ -294,7 +294,7 @@ async def web(house: House) -> Facts:
     from pulseweir.warm_path.care_team import CareTeamDesk
     from pulseweir.warm_path.refresh import ReportRefresh
     from pulseweir.warm_path.settings import channels_set_up
-    from pulseweir.web.app import create_app
+    from pulseweir.web.app import Place, create_app
 
     settings = house.settings
     desk = CareTeamDesk(house.repository, settings.alerts, settings.coordination.notices)
@@ -307,8 +307,7 @@ async def web(house: House) -> Facts:
         settings.web,
         desk=desk,
         refresh=refresh,
-        site=site,
-        channels=channels_set_up(settings.coordination),
+        place=Place(site, channels_set_up(settings.coordination)),
     )
     return {"port": await house.serve(systems.pages_config(pages, settings.web))}
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
@@ -47,6 +48,24 @@ if TYPE_CHECKING:
     from pulseweir.backends.fhir_client import FhirClient
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is true of the whole site.
+
+    Attributes:
+        time: What time people read.
+        channels: The channels to people that are set up; None when nobody looked.
+    """
+
+    time: SiteTime = field(default_factory=SiteTime)
+    channels: Collection[str] | None = None
+
+    @property
+    def tells_nobody(self) -> bool:
+        """Whether nobody is notified outside the screens: pages say so to who acts on alerts."""
+        return self.channels is not None and not self.channels
+
+
 def create_app(
     repository: Repository,
     fhir: "FhirClient",
@@ -55,8 +74,7 @@ def create_app(
     *,
     desk: CareTeamDesk | None = None,
     refresh: ReportRefresh | None = None,
-    site: SiteTime | None = None,
-    channels: Collection[str] | None = None,
+    place: Place | None = None,
 ) -> Starlette:
     """The screens over a repository and a FHIR service; serve them without access log lines: paths hold patient ids.
 
@@ -67,11 +85,10 @@ def create_app(
         settings: How the pages behave.
         desk: What carries out commands on alerts; by default one with default settings.
         refresh: What makes the reports; by default one with default settings.
-        site: What time people read; UTC by default.
-        channels: The channels to people that are set up: with none, pages say so to who acts on alerts; None to say
-            nothing.
+        place: What is true of the whole site; by default it is in UTC.
     """
-    site = site or SiteTime()
+    place = place or Place()
+    site = place.time
     routes = _routes()
     screens = Screens(
         repository=repository,
@@ -80,13 +97,7 @@ def create_app(
         settings=settings,
         names=Names(fhir, settings),
         board=Board(repository, clock, settings, site),
-        pages=Pages(
-            clock,
-            site,
-            quiet_after_seconds=settings.silent_after_seconds,
-            shown_path=_shown_path(routes),
-            tells_nobody=channels is not None and not channels,
-        ),
+        pages=_pages(clock, place, settings, _shown_path(routes)),
         site=site,
         sign_in=SignIn(repository, settings),
         desk=desk or CareTeamDesk(repository, AlertSettings(), NoticeSettings()),
@@ -125,6 +136,11 @@ def _routes() -> list[BaseRoute]:
         Mount("/static/charts", StaticFiles(directory=charts)),
         Mount("/static", StaticFiles(directory=str(files("pulseweir.web") / "static"))),
     ]
+
+
+def _pages(clock: Clock, place: Place, settings: WebSettings, shown_path: str) -> Pages:
+    quiet = settings.silent_after_seconds
+    return Pages(clock, place.time, quiet_after_seconds=quiet, shown_path=shown_path, tells_nobody=place.tells_nobody)
 
 
 def _shown_path(routes: list[BaseRoute]) -> str:
