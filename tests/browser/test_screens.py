@@ -204,3 +204,17 @@ def test_values_that_stand_still_are_not_called_live(visit: Visit, house: House)
 
     assert "no new values for" in visit.page.locator("#connection-word").inner_text()
     assert old < house.now
+
+
+def test_an_alert_in_view_is_told_to_have_been_shown(visit: Visit, house: House) -> None:
+    visit.sign_in()
+
+    with visit.page.expect_response(lambda answer: answer.url.endswith("/alerts/shown")) as told:
+        visit.page.goto(f"{visit.address}/worklist?tab=unassigned")
+
+    sent = told.value.request.post_data_json or {}
+    assert told.value.status == 204
+    assert set(sent["alerts"]) <= {f"alert-{bed.number:02}" for bed in invented_ward.BEDS}
+    with house.repository.reading() as transaction:
+        happened = alerts.transitions(transaction, sent["alerts"])
+    assert all("shown" in [event.transition for event in events] for events in happened.values())

@@ -259,6 +259,8 @@ def _shown(parameter: str, reading: Reading | None, readings: Readings) -> str:
 
 
 def _value(reading: Reading) -> str:
+    if reading.vital == "consciousness":
+        return consciousness_words(reading)
     return f"{reading.shown} {reading.unit}".strip()
 
 

@@ -166,7 +166,7 @@ def tile_of(
         band=band,
         band_word=BAND_WORDS.get(band or "", _WORDS_WITHOUT_BAND.get(state, "Not enough data")),
         score="–" if band is None else f"{row.score:.0f}",
-        is_lower_bound=row.status == "partial" and band is not None,
+        is_lower_bound=row.missing_json != "[]" and band is not None,
         change=change_of(points, row.score, now),
         reason="; ".join(part for part in (lead, caveats) if part),
         lead=lead,

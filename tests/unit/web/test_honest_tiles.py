@@ -193,6 +193,7 @@ def test_an_unknown_scale_shows_both_totals() -> None:
     )
 
     assert "SpO₂ scale not known: 2 on scale 1 · 5 on scale 2" in tile(row).reason
+    assert not tile(row).is_lower_bound
 
 
 @pytest.mark.parametrize("unknown", ["age", "pregnancy", "spo2_scale"])
@@ -239,6 +240,7 @@ def test_what_decided_consciousness_is_shown_and_the_rest_beside_it() -> None:
 
     assert parts["Consciousness"] == "GCS 3 (sum of its parts)"
     assert {"Consciousness", "Eye opening"} <= others
+    assert "Alert" in {part.value for part in others_of(readings, NOW, SITE)}
     assert consciousness_words(deciding("consciousness", readings)) == "GCS 3 (sum of its parts)"
 
 
