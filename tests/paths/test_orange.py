@@ -176,7 +176,10 @@ def test_the_care_team_page_lists_the_alert_until_somebody_has_seen_it(
     alert = acknowledged.row(journey)
 
     assert (alert.state, alert.acknowledged_by, alert.acknowledge_reason) == ("acknowledged", USER, "seen-going")
-    assert alert.next_step_at is None
+    # Acknowledged and not attended to, it is told again (decision 0052): later, and no rung of the ladder before.
+    assert alert.acknowledged_at is not None
+    assert alert.next_step_at is not None
+    assert alert.next_step_at > alert.acknowledged_at
     page.goto(f"{journey.pages}/worklist")
     item = page.locator(f"#alert-{acknowledged.alert_id}[data-seen]")
     item.wait_for()

@@ -3,6 +3,7 @@
 Source: HL7 FHIR R4 Task, Communication, AuditEvent, Provenance; IHE Basic Audit Log Patterns (shapes of AuditEvent).
 """
 
+import re
 from typing import Any
 
 from pulseweir.backends.channels.base import Notification
@@ -13,6 +14,8 @@ from pulseweir.records.identifiers import digest
 from pulseweir.warm_path.alerts import Alert
 
 Resource = dict[str, Any]
+
+_REFERENCE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}")
 
 _TASK_STATUS = {
     "raised": "requested",
@@ -130,7 +133,7 @@ def audit_event(act: AuditRow) -> Resource:
     if act.subject:
         entities.append(
             {
-                "what": {"reference": act.subject},
+                "what": {"reference" if _REFERENCE.fullmatch(act.subject) else "display": act.subject},
                 "type": {"system": _ENTITY_TYPE, "code": "2"},
                 "role": {"system": _OBJECT_ROLE, "code": "4"},
             }
