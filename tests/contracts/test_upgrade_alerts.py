@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import inspect, text
 
 import first_release as old
+import first_release_rows as stored
 from first_release import MINUTE, NOON, SECOND
 from pulseweir.backends.channels.base import Notification
 from pulseweir.backends.fhir_client import FhirClient
@@ -29,11 +30,11 @@ from pulseweir.warm_path.settings import CoordinationSettings, NoticeSettings
 
 Json = dict[str, Any]
 NURSE: Json = {"acknowledged_by": "nurse", "acknowledge_reason": "seen-going", "state": "acknowledged"}
-RAISED = old.alert("raised", "p-raised", 0, 8)
-LADDER = old.alert("ladder", "p-ladder", -90 * SECOND, 9, level=2, next_step_at=NOON + 90 * SECOND)
-SEEN = old.alert("seen", "p-seen", -10 * MINUTE, 7, acknowledged_at=NOON - MINUTE, next_step_at=None, **NURSE)
-MEDIUM = old.alert("medium", "p-medium", -4 * MINUTE, 5)
-HELD = old.alert(
+RAISED = stored.alert("raised", "p-raised", 0, 8)
+LADDER = stored.alert("ladder", "p-ladder", -90 * SECOND, 9, level=2, next_step_at=NOON + 90 * SECOND)
+SEEN = stored.alert("seen", "p-seen", -10 * MINUTE, 7, acknowledged_at=NOON - MINUTE, next_step_at=None, **NURSE)
+MEDIUM = stored.alert("medium", "p-medium", -4 * MINUTE, 5)
+HELD = stored.alert(
     "held",
     "p-held",
     -4 * MINUTE,
@@ -43,24 +44,24 @@ HELD = old.alert(
     suppressed_reason="in theatre",
     suppressed_by="nurse",
 )
-LATCHED = old.alert(
+LATCHED = stored.alert(
     "latched", "p-latched", -30 * MINUTE, 8, level=4, next_step_at=None, ended_at=NOON - 9 * MINUTE, missed=True
 )
-CLOSED = old.alert(
+CLOSED = stored.alert(
     "closed", "p-closed", -60 * MINUTE, 5, state="auto-cleared", next_step_at=None, closed_at=NOON - MINUTE
 )
 ALERTS = (RAISED, LADDER, SEEN, MEDIUM, HELD, LATCHED, CLOSED)
 OPEN = {"raised", "ladder", "seen", "medium", "held", "latched"}
 KILLED_AT = real_microseconds() - MINUTE
 """Messages wait by real time."""
-WAITING = old.message(
+WAITING = stored.message(
     RAISED, "page", 1, state="waiting", channel="", created_at=KILLED_AT, due_at=KILLED_AT, sent_at=None
 )
 MESSAGES = (
     WAITING,
-    old.message(LADDER, "page", 1),
-    old.message(LADDER, "escalation", 2),
-    *(old.message(one, "page", 1) for one in (SEEN, MEDIUM, HELD, LATCHED, CLOSED)),
+    stored.message(LADDER, "page", 1),
+    stored.message(LADDER, "escalation", 2),
+    *(stored.message(one, "page", 1) for one in (SEEN, MEDIUM, HELD, LATCHED, CLOSED)),
 )
 TABLES = ("alert", "outbox", "flag", "score", "live_row", "alert_transition", "change_counter")
 
@@ -106,17 +107,17 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 def fill(transaction: Transaction) -> None:
     for values in ALERTS:
-        old.insert(transaction, "alert", **values)
+        stored.insert(transaction, "alert", **values)
         patient, is_over = values["patient_id"], values["ended_at"] or values["closed_at"]
         minute = (values["raised_at"] - NOON) // MINUTE - 1
         number = values["score"]
         status = {"status": "inactive", "end_at": is_over} if is_over else {}
-        old.insert(transaction, "flag", **old.flag(patient, values["flag_id"], minute, number, **status))
-        old.insert(transaction, "score", **old.score(patient, minute, number, flag_id=values["flag_id"]))
-        old.insert(transaction, "live_row", **old.live_row(patient, minute, number))
+        stored.insert(transaction, "flag", **stored.flag(patient, values["flag_id"], minute, number, **status))
+        stored.insert(transaction, "score", **stored.score(patient, minute, number, flag_id=values["flag_id"]))
+        stored.insert(transaction, "live_row", **stored.live_row(patient, minute, number))
     for message in MESSAGES:
-        old.insert(transaction, "outbox", **message)
-    old.insert(transaction, "change_counter", name="changes", value=1)
+        stored.insert(transaction, "outbox", **message)
+    stored.insert(transaction, "change_counter", name="changes", value=1)
 
 
 def rows(transaction: Transaction, table: str) -> list[Json]:
@@ -250,13 +251,13 @@ def test_what_was_held_back_stays_so_until_its_end(ward: Ward) -> None:
 def test_a_fact_the_old_release_had_taken_is_not_taken_again(ward: Ward) -> None:
     before = ward.count("alert"), ward.count("alert_transition")
 
-    assert ward.take(*(old.fact(values, 1, values["score"]) for values in ALERTS)) == []
+    assert ward.take(*(stored.fact(values, 1, values["score"]) for values in ALERTS)) == []
     assert (ward.count("alert"), ward.count("alert_transition")) == before
 
 
 @pytest.mark.parametrize("values", [RAISED, LADDER, SEEN, MEDIUM, HELD], ids=lambda one: one["alert_id"])
 def test_an_unread_fact_no_worse_than_what_was_paged_updates_its_alert(ward: Ward, values: Json) -> None:
-    fact = old.fact(values, 2, values["score"])
+    fact = stored.fact(values, 2, values["score"])
 
     assert ward.take(fact, fact) == []
     found = ward.alert(values["alert_id"])
@@ -266,7 +267,7 @@ def test_an_unread_fact_no_worse_than_what_was_paged_updates_its_alert(ward: War
 
 @pytest.mark.parametrize("values", [RAISED, SEEN, LADDER], ids=lambda one: one["alert_id"])
 def test_an_unread_fact_that_is_worse_pages_once(ward: Ward, values: Json) -> None:
-    fact = old.fact(values, 2, values["score"] + 2)
+    fact = stored.fact(values, 2, values["score"] + 2)
 
     told = ward.take(fact)
 
@@ -276,7 +277,7 @@ def test_an_unread_fact_that_is_worse_pages_once(ward: Ward, values: Json) -> No
 
 
 def test_an_unread_fact_of_a_flag_that_closed_ends_its_alert(ward: Ward) -> None:
-    over = old.fact(MEDIUM, 2, 5, status="inactive", end_at=NOON)
+    over = stored.fact(MEDIUM, 2, 5, status="inactive", end_at=NOON)
     clears_at = int(ward.settings.clear_after_seconds * SECOND)
 
     assert ward.take(over) == []

@@ -4,7 +4,6 @@ import re
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -94,7 +93,7 @@ def parameter_place(name: str) -> str:
 def raised_at(error: BaseException) -> str:
     """File and line where an error was raised; its own words could hold a patient's data."""
     frames = traceback.extract_tb(error.__traceback__)
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
 
 
 @dataclass(slots=True)

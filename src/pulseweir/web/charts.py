@@ -55,7 +55,8 @@ class _TimeAxis:
 
     def words(self, instant: int) -> str:
         """An instant as people of the site read it, with the zone."""
-        return f"{self.site.local(instant):%d %b %H:%M:%S} {self.site.zone_name(instant)}"
+        site = self.site
+        return f"{site.local(instant):%d %b %H:%M:%S} {site.zone_name(instant)}"
 
 
 def chart_json(
