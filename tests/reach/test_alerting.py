@@ -136,6 +136,26 @@ async def test_known_expected_quiets_until_it_gets_worse(ward: Bedside) -> None:
     assert len(await ward.pages()) > before
 
 
+async def test_known_expected_outlasts_an_hour_in_between_and_ends_with_the_shift(ward: Bedside) -> None:
+    alert_id = await at_seven(ward)
+    await ward.desk.acknowledge(NURSE, alert_id, "known-expected")
+    await ward.minutes(3)
+    await ward.until(2 * HOUR)
+    assert [alert.state for alert in await ward.ever()] == ["auto-cleared"]
+    before = len(await ward.pages())
+
+    await ward.minutes(3, **SEVEN)
+    await ward.settle()
+    assert len(await ward.pages()) == before
+    assert [alert.state for alert in await ward.ever()] == ["acknowledged"]
+
+    await ward.minutes(3)
+    await ward.until(14 * HOUR)
+    await ward.minutes(3, **SEVEN)
+    await ward.settle()
+    assert len(await ward.pages()) > before
+
+
 # A18: charted by hand
 
 

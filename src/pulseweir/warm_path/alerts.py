@@ -121,7 +121,8 @@ def _after_close(fact: FlagFact, closed: Alert, now: int, settings: AlertSetting
         quiet = since_close < settings.quiet_after_close_seconds * SECOND and not worse
         return None if quiet else _first(fact, now, settings)
     recent = closed.paged_at is not None and now - closed.paged_at < settings.cooldown_seconds * SECOND
-    return _reopen(before, fact, now, settings) if recent and not worse else _first(fact, now, settings)
+    quieted = recent or _is_expected_still(closed, now, settings)
+    return _reopen(before, fact, now, settings) if quieted and not worse else _first(fact, now, settings)
 
 
 def _raise(fact: FlagFact, now: int, settings: AlertSettings, *, alert_id: str = "") -> Step:
@@ -231,6 +232,12 @@ def _reopen(closed: Alert, fact: FlagFact, now: int, settings: AlertSettings) ->
     step.note("reopened", now)
     step = step.then(_update(step.alert, fact, now, settings))
     return step if fact.status == _ACTIVE else _end(step, fact, now, settings)
+
+
+def _is_expected_still(alert: Alert, now: int, settings: AlertSettings) -> bool:
+    """Whether what a person called known and expected is so yet, though the alert has closed by itself meanwhile."""
+    since = alert.acknowledged_at
+    return alert.is_expected and since is not None and now - since < settings.expected_for_seconds * SECOND
 
 
 def _is_cool(alert: Alert, now: int, settings: AlertSettings) -> bool:
