@@ -109,6 +109,13 @@ async def test_any_of_two_that_says_oxygen_is_oxygen(
     assert "on air" not in " ".join(cell.note for cell in (await ward.tile()).vitals)
 
 
+@pytest.mark.parametrize("fraction", [0.2, 0.21, 20, 21])
+async def test_room_air_by_fraction_or_per_cent_is_air(ward: Bedside, fraction: float) -> None:
+    await ward.measure(*observed(0, oxygen_flow=None), Reading("fio2", fraction, 0))
+
+    assert (await points(ward))["air_or_oxygen"] == 0
+
+
 async def test_both_saying_air_is_air(ward: Bedside) -> None:
     await ward.measure(*observed(0, oxygen_flow=0), Reading("fio2", 21, 0))
 

@@ -50,6 +50,22 @@ async def test_one_impossible_vital_leaves_the_others_and_names_itself(ward: Bed
     assert (await ward.tile()).state != "normal"
 
 
+@pytest.mark.parametrize(
+    ("vital", "value"), [("diastolic_bp", 999), ("diastolic_bp", 0), ("mean_bp", 400), ("mean_bp", 0)]
+)
+async def test_another_pressure_that_is_impossible_takes_nothing_from_the_systolic(
+    ward: Bedside, vital: str, value: float
+) -> None:
+    cuff = {"systolic_bp": 84.0, "diastolic_bp": 50.0, vital: float(value)}
+
+    await ward.measure(
+        *observed(0, systolic_bp=None), *(Reading(name, number, 0, type="cuff") for name, number in cuff.items())
+    )
+
+    row = await ward.row()
+    assert (row.score, row.status, row.band) == (3.0, "complete", "low-medium")
+
+
 async def test_good_readings_after_nonsense_make_everything_normal_again(ward: Bedside) -> None:
     await ward.measure(*observed(0))
     await nonsense(ward, 0, minutes=3)
@@ -132,7 +148,7 @@ async def test_a_fast_clock_does_not_mask_an_honest_device(ward: Bedside) -> Non
 # A16: values that stand still
 
 
-@pytest.mark.parametrize("every", [MINUTE, 20 * MINUTE])
+@pytest.mark.parametrize("every", [MINUTE, 20 * MINUTE, 30 * MINUTE])
 async def test_a_pressure_equal_for_five_hours_is_marked(ward: Bedside, every: int) -> None:
     for at in range(0, 5 * HOUR, every):
         await ward.measure(*observed(at, heart_rate=70 + at // every % 7))

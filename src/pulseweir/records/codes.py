@@ -61,7 +61,7 @@ VITALS = (
     Vital("mean_bp", ("8478-0",), "mm[Hg]", 0, 300, 4 * _HOUR, "Mean blood pressure"),
     Vital("temperature", ("8310-5",), "Cel", 10, 50, 12 * _HOUR, "Temperature"),
     Vital("consciousness", ("67775-7",), "", None, None, 4 * _HOUR, "Consciousness"),
-    Vital("fio2", ("3150-0",), "%", 0.2, 100, 4 * _HOUR, "Inhaled oxygen", highest_is_possible=True),
+    Vital("fio2", ("3150-0",), "%", 0.19, 100, 4 * _HOUR, "Inhaled oxygen", highest_is_possible=True),
     Vital("oxygen_flow", ("3151-8",), "L/min", -0.001, 100, 4 * _HOUR, "Oxygen flow"),
     Vital(
         "glasgow_coma_scale",

@@ -45,6 +45,8 @@ WORDS: dict[str, tuple[str, ...]] = {
 """Words that mean each letter: lower case, single blanks, without punctuation."""
 
 _SYSTEM = "http snomed info sct "
+_TAG = re.compile(r"\s*\((?:finding|disorder|observable entity|qualifier value)\)(?=[\s|]*$)", re.IGNORECASE)
+"""What SNOMED CT puts behind a fully specified name."""
 _SEPARATORS = re.compile(r"[\W_]+")
 _BY_WORD = {
     **{letter.casefold(): letter for letter in LETTERS},
@@ -56,7 +58,8 @@ _BY_WORD = {
 def letter_of(text: str | None) -> str | None:
     """The letter that a charted text means; None when it is not understood.
 
-    Case, blanks and punctuation do not matter. A letter followed by its word is taken; one that its word contradicts
+    Case, blanks, punctuation and the kind of thing that SNOMED CT names behind its terms do not matter. A letter, or
+    a code, followed by its word is taken; one that its word contradicts
     is not understood, and neither is any other text: nothing is guessed from parts of it.
 
     >>> [letter_of(text) for text in (" c", "New  Confusion", "130987000", "V - responds to voice", "A: confused")]
@@ -66,7 +69,7 @@ def letter_of(text: str | None) -> str | None:
     """
     if text is None:
         return None
-    plain = _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    plain = _SEPARATORS.sub(" ", _TAG.sub("", unicodedata.normalize("NFKC", text)).casefold()).strip()
     plain = plain.removeprefix(_SYSTEM)
     known = _BY_WORD.get(plain)
     if known is not None:

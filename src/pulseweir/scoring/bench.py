@@ -29,20 +29,25 @@ class SourceMarks:
         arterial: Comes before a cuff's pressure of the same minute.
         by_hand: Charted by people.
         device: A number for the device.
+        rank: Place among the sources in the order of their names: who came first decides nothing.
     """
 
     arterial: Marks
     by_hand: Marks
     device: Integers
+    rank: Integers
 
 
 def mark_sources(sources: Sequence[Source], settings: WindowSettings) -> SourceMarks:
     """The marks of all known sources; one more at the end, so that there is always one."""
     devices: dict[str, int] = {}
+    rank = np.zeros(len(sources) + 1, np.int64)
+    rank[sorted(range(len(sources)), key=sources.__getitem__)] = np.arange(len(sources))
     return SourceMarks(
         np.array([*(one.type == ARTERIAL_TYPE for one in sources), False], np.bool_),
         np.array([*(is_hand_charted(one.type, settings.hand_charted_types) for one in sources), False], np.bool_),
         np.array([*(devices.setdefault(one.device_id, len(devices)) for one in sources), -1], np.int64),
+        rank,
     )
 
 
@@ -75,7 +80,7 @@ class Bench:
 
 def lay_out(who: Integers, readings: Rows, sources: SourceMarks, settings: WindowSettings) -> Bench:
     """Sum, sort and judge readings."""
-    sums = coma_sums(who, readings)
+    sums = coma_sums(who, readings, sources.rank)
     sum_of = np.concatenate([np.full(len(who), -1, np.int64), np.arange(len(sums.who))])
     if len(sums.who):
         who, readings = np.concatenate([who, sums.who]), np.concatenate([readings, sums.readings])
@@ -85,7 +90,7 @@ def lay_out(who: Integers, readings: Rows, sources: SourceMarks, settings: Windo
     number = np.nan_to_num(readings["number"], nan=-np.inf)
     order = np.lexsort(
         (
-            readings["source"],
+            sources.rank[readings["source"]],
             number,
             readings["received"],
             readings["occurred"],

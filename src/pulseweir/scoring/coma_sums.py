@@ -31,8 +31,14 @@ class Sums:
     parts: Integers
 
 
-def coma_sums(who: Integers, readings: Rows) -> Sums:
-    """Sum the parts of each patient's minute, whatever device sent them; of a part charted twice the later counts."""
+def coma_sums(who: Integers, readings: Rows, rank: Integers) -> Sums:
+    """Sum the parts of each patient's minute, whatever device sent them; of a part charted twice the later counts.
+
+    Args:
+        who: Patient number of each reading.
+        readings: Of dtype `READING`.
+        rank: Of each source, by its number: decides between equal parts.
+    """
     vital = readings["vital"]
     rows = np.flatnonzero((vital >= min(PARTS)) & (vital <= max(PARTS)) & (readings["quality"] == GOOD))
     totals = np.flatnonzero((vital == GLASGOW) & (readings["quality"] == GOOD))
@@ -43,7 +49,7 @@ def coma_sums(who: Integers, readings: Rows) -> Sums:
     rows = rows[~np.isin(keys[rows], keys[totals])]
     own = readings[rows]
     order = np.lexsort(
-        (own["source"], own["number"], own["received"], own["occurred"], effective(own), own["vital"], keys[rows])
+        (rank[own["source"]], own["number"], own["received"], own["occurred"], effective(own), own["vital"], keys[rows])
     )
     rows = rows[order]
     last = np.ones(len(rows), np.bool_)

@@ -27,7 +27,7 @@ from pulseweir.scoring.fitting import Trends, fit_trends
 from pulseweir.scoring.known_context import Contexts, contexts_at
 from pulseweir.scoring.models.news2 import NO_SCALE, News2Inputs
 from pulseweir.scoring.own_readings import OwnReadings, is_old, own_readings
-from pulseweir.scoring.quality import IMPOSSIBLE, VITAL_INDEX
+from pulseweir.scoring.quality import FLAT_WITHIN, IMPOSSIBLE, VITAL_INDEX
 from pulseweir.scoring.settings import MICROSECONDS, WindowSettings
 from pulseweir.scoring.shard_state import Context, Rows
 
@@ -71,8 +71,9 @@ VITALS_OF = {
 
 
 def look_back(settings: WindowSettings) -> Integers:
-    """How far before its end a window depends on each vital: shown when stale, fitted, and confirmed by one before."""
-    return np.maximum(MAXIMUM_AGE + settings.lateness, TREND_HORIZON) + MAXIMUM_AGE
+    """How far before its end a window depends on each vital: stale, fitted, confirmed by one before, flat."""
+    confirmed = np.maximum(MAXIMUM_AGE + settings.lateness, TREND_HORIZON) + MAXIMUM_AGE
+    return np.maximum(confirmed, MAXIMUM_AGE + FLAT_WITHIN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,9 @@ def judge_values(measurements: pa.Table) -> Integers:
     guessed[known] = normalise(vital[known], number[known]).guessed
     implausible = np.array(pc.fill_null(measurements["implausible"], False), np.bool_)
     quality[implausible & ~guessed] = IMPOSSIBLE
-    crossed = contradicting_pressures(_same_reading(measurements), vital, number)
+    # What is impossible by itself says nothing against the others.
+    possible = np.where(quality == IMPOSSIBLE, np.nan, number)
+    crossed = contradicting_pressures(_same_reading(measurements), vital, possible)
     quality[crossed & (quality == GOOD)] = SUSPECT
     return quality
 

@@ -181,12 +181,12 @@ def spikes(series: Indices, vital: Indices, occurred: Instants, number: Numbers)
     return found
 
 
-_FLAT_WITHIN = 4 * 60 * _MINUTE
-"""Long enough for ten readings of a cuff that measures every twenty minutes, and within what a window looks back."""
+FLAT_WITHIN = 5 * 60 * _MINUTE
+"""Long enough for ten readings of a cuff that measures every half hour; a window looks back so far."""
 
 
 def flat_lines(series: Indices, vital: Indices, occurred: Instants, number: Numbers, *, readings: int = 10) -> Marks:
-    """Readings that end a run of identical values: ten or more within the last four hours, over a quarter hour or more.
+    """Readings that end a run of identical values: ten or more within the last five hours, over a quarter hour or more.
 
     A sensor may have come off, or a value was carried on by hand. Such readings are marked for people, and still
     scored: charted values repeat honestly. Saturation of 100 % and slow vitals are exempt.
@@ -198,10 +198,10 @@ def flat_lines(series: Indices, vital: Indices, occurred: Instants, number: Numb
     place = np.arange(len(series))
     first = np.maximum.accumulate(np.where(starts, place, 0))
     # One clock over all series, on which longer pauses, and the steps between series, last just too long.
-    steps = np.minimum(np.diff(occurred, prepend=occurred[0]), _FLAT_WITHIN + 1)
-    steps[1:][series[1:] != series[:-1]] = _FLAT_WITHIN + 1
+    steps = np.minimum(np.diff(occurred, prepend=occurred[0]), FLAT_WITHIN + 1)
+    steps[1:][series[1:] != series[:-1]] = FLAT_WITHIN + 1
     clock = np.cumsum(steps)
-    first = np.maximum(first, np.searchsorted(np.maximum.accumulate(clock), clock - _FLAT_WITHIN))
+    first = np.maximum(first, np.searchsorted(np.maximum.accumulate(clock), clock - FLAT_WITHIN))
     long = (place - first + 1 >= readings) & (occurred - occurred[first] >= 15 * _MINUTE)
     exempt = _EXEMPT_FROM_FLAT[vital] | ((vital == _SPO2) & (number == 100))
     flat: Marks = long & ~exempt

@@ -110,6 +110,8 @@ def test_a_flat_line_is_long_identical_and_not_of_an_exempt_kind() -> None:
     assert not flat_lines(*_series("spo2", *[100] * 30)).any()
     assert flat_lines(*_series("spo2", *[97] * 30)).any()
     assert not flat_lines(*_series("temperature", *[37] * 30)).any()
+    assert flat_lines(*_series("systolic_bp", *[120] * 11, minutes=30)).tolist() == [False] * 9 + [True] * 2
+    assert not flat_lines(*_series("systolic_bp", *[120] * 11, minutes=60)).any()
 
 
 def test_the_recordings_hold_every_kind_of_artefact_and_none_passes_as_good(test_data: Path) -> None:

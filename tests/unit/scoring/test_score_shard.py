@@ -15,6 +15,9 @@ NONE_BEFORE = PATIENT_MEASUREMENT_SCHEMA.empty_table()
 NORMAL = {"respiratory_rate": 16, "spo2": 98, "systolic_bp": 120, "heart_rate": 70, "temperature": 37, "oxygen_flow": 0}
 
 
+_PARTS = ("eye", "verbal", "motor")
+
+
 def full(at: int, patient: str = "ann", **changes: float | str | None) -> list[Reading]:
     values: dict[str, float | str | None] = {**NORMAL, "consciousness": "A", **changes}
     return [Reading(vital, value, at, patient) for vital, value in values.items() if value is not None]
@@ -301,3 +304,13 @@ def test_longer_windows_take_the_values_of_all_their_minutes() -> None:
 
     assert [row["window_end"] - row["window_start"] for row in closed.scores.to_pylist()][0].total_seconds() == 300
     assert closed.scores.schema == RISK_SCORE_SCHEMA
+
+
+def test_who_came_first_decides_nothing_between_equal_readings_of_two_devices() -> None:
+    twins = [Reading("heart_rate", 140, 0, device=device) for device in ("left", "right")]
+    parts = [Reading(f"glasgow_coma_{part}", 1, 0, device=device) for part in _PARTS for device in ("left", "right")]
+
+    [one] = finals(*twins, *parts)
+    [other] = finals(*reversed(parts), *reversed(twins))
+
+    assert (one["inputs_json"], one["basis"]) == (other["inputs_json"], other["basis"])
