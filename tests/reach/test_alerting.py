@@ -6,11 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from bedside import ADULT, Bedside, observed
+from bedside import ADULT, Bedside, MovingClock, observed
 from patient_measurements import HOUR, MINUTE, SECOND
-from pulseweir.backends.repository import people
+from pulseweir.backends.repository import Repository, people
 from pulseweir.backends.repository.rows import UserRow
 from pulseweir.errors import AlertCommandRefused
+from pulseweir.hot_path.flag import FlagSettings
 from pulseweir.warm_path.care_team import Person
 
 NURSE = Person("nurse", frozenset({"Ward A"}))
@@ -106,6 +107,41 @@ async def test_escalated_by_hand_climbs_on(ward: Bedside) -> None:
     await ward.minutes(10, **SEVEN)
 
     assert max(page.level for page in await ward.pages()) > max(levels)
+
+
+@pytest.fixture
+def ward_of_window_flags(ward_repository: Repository, clock: MovingClock) -> Bedside:
+    return Bedside(ward_repository, clock, flags=FlagSettings(flag_per="window"))
+
+
+async def test_with_a_flag_for_every_window_the_ladder_is_climbed_and_a_rise_pages(
+    ward_of_window_flags: Bedside,
+) -> None:
+    ward = ward_of_window_flags
+    await ward.minutes(12, **SEVEN)
+    before = await ward.pages()
+    assert max(page.level for page in before) == 4
+
+    await ward.minutes(2, **NINETEEN)
+    await ward.settle()
+
+    assert len(await ward.pages()) > len(before)
+
+
+async def test_with_a_flag_for_every_window_the_next_window_is_no_new_episode(ward_of_window_flags: Bedside) -> None:
+    ward = ward_of_window_flags
+    await ward.minutes(4, **SEVEN)
+    [alert] = await ward.alerts()
+    await ward.desk.claim(NURSE, alert.alert_id)
+    before = len(await ward.pages())
+
+    await ward.minutes(40, **SEVEN)
+    [alert] = await ward.alerts()
+    assert (len(await ward.pages()), alert.ended_at) == (before, None)
+
+    await ward.minutes(3)
+    [alert] = await ward.alerts()
+    assert alert.ended_at is not None
 
 
 # A17: wavering round the threshold

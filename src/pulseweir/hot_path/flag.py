@@ -53,7 +53,8 @@ class FlagSettings(BaseModel):
     )
     close_after_windows: int = Field(2, ge=1, description="Windows inside, one after the other, that close a Flag.")
     flag_per: Literal["episode", "window"] = Field(
-        "episode", description='"window" gives every window outside a Flag of its own.'
+        "episode",
+        description='"window" gives every window outside a Flag of its own, which stands until the next window.',
     )
 
     def range_for(self, patient_id: str, ward: str | None, model: str) -> AcceptableRange:
@@ -194,7 +195,7 @@ def judge(
     """
     ordered = sorted(windows, key=lambda window: window.order)
     if settings.flag_per == "window":
-        return _flag_each(ordered, patient_id, rule)
+        return _flag_each(ordered, patient_id, rule, resume)
     episodes: list[Episode] = []
     links: dict[tuple[int, int], str | None] = {}
     current = resume
@@ -226,7 +227,7 @@ def where_to_begin(changed: Sequence[JudgedWindow], standing: Sequence[Episode])
         does is replaced by the result, the resumed one included.
     """
     first = min(window.end for window in changed)
-    before = [episode for episode in standing if episode.first_window_end <= first]
+    before = [episode for episode in standing if episode.first_window_end < first]
     if not before:
         return first, None
     latest = before[-1]
@@ -291,13 +292,21 @@ def _higher(first: float | None, second: float | None) -> float | None:
     return max(known) if known else None
 
 
-def _flag_each(ordered: Sequence[JudgedWindow], patient_id: str, rule: str) -> Judgement:
+def _flag_each(ordered: Sequence[JudgedWindow], patient_id: str, rule: str, resume: Episode | None) -> Judgement:
+    """A Flag for every window outside; the newest one stands until the next window with enough data was judged."""
     judgement = Judgement([], {})
+    current = resume
     for window in ordered:
-        belongs = None
-        if window.outside:
-            episode = replace(_open(window, patient_id, rule), status=INACTIVE, end_at=window.end)
-            judgement.episodes.append(episode)
-            belongs = episode.flag_id
-        judgement.links[window.start, window.end] = belongs
+        if current is not None:
+            judged = replace(current, evaluated_until=window.end)
+            if window.outside is None:
+                current = judged
+            else:
+                judgement.episodes.append(replace(judged, status=INACTIVE, end_at=current.last_window_end))
+                current = None
+        opened = _open(window, patient_id, rule) if window.outside else None
+        current = opened or current
+        judgement.links[window.start, window.end] = opened.flag_id if opened else None
+    if current is not None:
+        judgement.episodes.append(current)
     return judgement

@@ -45,10 +45,13 @@ __all__ = [
 _ACTIVE, _WITHDRAWN = "active", "withdrawn"
 
 
-def take_fact(fact: FlagFact, current: Alert | None, now: int, settings: AlertSettings) -> Step | None:
+def take_fact(
+    fact: FlagFact, current: Alert | None, now: int, settings: AlertSettings, *, goes_on: bool = False
+) -> Step | None:
     """What the newest state of a Flag means for the patient's newest alert of its rule family; None for nothing.
 
-    Taking the same fact twice changes nothing the second time.
+    Taking the same fact twice changes nothing the second time. `goes_on` says that another Flag begins where the
+    alert's own ends, as with a Flag for every window: that is no new episode.
     """
     if current is None:
         return _first(fact, now, settings)
@@ -58,7 +61,7 @@ def take_fact(fact: FlagFact, current: Alert | None, now: int, settings: AlertSe
     if not current.is_open:
         return _after_close(fact, current, now, settings)
     if fact.status == _ACTIVE:
-        return None if fact.backfill else _update(current, fact, now, settings)
+        return None if fact.backfill else _update(current, fact, now, settings, goes_on=goes_on)
     return _end(Step(current), fact, now, settings) if known else None
 
 
@@ -153,10 +156,10 @@ def _raise(fact: FlagFact, now: int, settings: AlertSettings, *, alert_id: str =
     return step.then(advance(step.alert, now, settings))
 
 
-def _update(current: Alert, fact: FlagFact, now: int, settings: AlertSettings) -> Step:
+def _update(current: Alert, fact: FlagFact, now: int, settings: AlertSettings, *, goes_on: bool = False) -> Step:
     before = with_baseline(current, fact)
     worse = is_worse(before, fact, settings)
-    another = before.ended_at is not None or before.flag_id != fact.flag_id
+    another = before.ended_at is not None or (before.flag_id != fact.flag_id and not goes_on)
     step = Step(_with_fact(before, fact, now))
     if before.ended_at is not None:
         step.note("condition-returned", now)

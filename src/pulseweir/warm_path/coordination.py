@@ -90,12 +90,15 @@ class CoordinationStage(Stage):
 
     def _take(self, transaction: Transaction, facts: list[FlagFact]) -> None:
         now = self._repository.clock.now_microseconds()
-        for given in facts:
+        # What stands comes first: one Flag that ends where the next begins is no end of the condition.
+        for given in sorted(facts, key=lambda fact: fact.status != flags.ACTIVE):
             row = alerts.newest_alert(transaction, given.patient_id, given.rule)
             if row is not None and _is_overtaken(transaction, given, row):
                 continue
             fact = _where_the_patient_is(transaction, given)
-            step = take_fact(fact, None if row is None else to_alert(row), now, self._settings)
+            current = None if row is None else to_alert(row)
+            goes_on = row is not None and _goes_on(transaction, fact, row)
+            step = take_fact(fact, current, now, self._settings, goes_on=goes_on)
             if step is not None:
                 store(transaction, step, self._notices)
 
@@ -112,6 +115,14 @@ def _is_overtaken(transaction: Transaction, fact: FlagFact, alert: AlertRow) -> 
         return False
     latest = flags.by_id(transaction, [alert.flag_id]).get(alert.flag_id)
     return latest is not None and latest.status != flags.WITHDRAWN and latest.start_at > fact.start_at
+
+
+def _goes_on(transaction: Transaction, fact: FlagFact, alert: AlertRow) -> bool:
+    """Whether the fact's Flag begins no later than the Flag of the alert ends."""
+    if fact.flag_id == alert.flag_id:
+        return False
+    latest = flags.by_id(transaction, [alert.flag_id]).get(alert.flag_id)
+    return latest is not None and latest.status != flags.WITHDRAWN and latest.last_window_end >= fact.start_at
 
 
 def _where_the_patient_is(transaction: Transaction, fact: FlagFact) -> FlagFact:

@@ -87,8 +87,10 @@ def test_every_window_outside_is_linked_to_its_episode() -> None:
     assert first.windows == 2
 
 
-def test_flag_per_window_gives_every_window_outside_its_own() -> None:
-    assert spans("oioo", flag_per="window") == [(0, 1), (2, 3), (3, 4)]
+def test_flag_per_window_gives_every_window_outside_its_own_which_stands_until_the_next() -> None:
+    assert spans("oioo", flag_per="window") == [(0, 1), (2, 3), (3, None)]
+    assert spans("oo??", flag_per="window") == [(0, 1), (1, None)]
+    assert spans("o?i", flag_per="window") == [(0, 1)]
 
 
 def test_the_worst_band_and_the_newest_are_both_kept() -> None:
