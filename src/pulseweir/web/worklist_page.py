@@ -140,5 +140,5 @@ def next_step(alert: AlertRow, now: int) -> tuple[str, bool]:
             return "Claim; reminder in", True
         return ("Resolve with a reason" if alert.owner else "Claim"), False
     if alert.next_step_at is not None:
-        return "Escalates", True
+        return "Next message in", True
     return "Acknowledge", False
