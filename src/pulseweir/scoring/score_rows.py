@@ -263,6 +263,7 @@ def _digest(scored: Scored, rows: Rows, row: int) -> np.uint64:
         rows.unknown[row],
         rows.doubtful[row],
         rows.abstained[row],
+        rows.basis[row],
         bool(scored.evaluation.own.backfill[row]),
         int(rows.newest_at[row]),
         int(rows.newest_arrived[row]),

@@ -314,3 +314,21 @@ def test_who_came_first_decides_nothing_between_equal_readings_of_two_devices() 
     [other] = finals(*reversed(parts), *reversed(twins))
 
     assert (one["inputs_json"], one["basis"]) == (other["inputs_json"], other["basis"])
+
+
+def test_a_part_charted_again_with_the_same_value_is_what_the_score_rests_on_then() -> None:
+    def part(name: str, at: int, device: str) -> Reading:
+        return Reading(f"glasgow_coma_{name}", 1, at, device=device)
+
+    # Its own newer eye opening hides in the second window's inputs which one the sum was made of.
+    parts = [part("eye", 0, "left"), part("verbal", 40 * SECOND, "left"), part("motor", 40 * SECOND, "left")]
+    first = [*parts, Reading("glasgow_coma_eye", 4, MINUTE, device="left")]
+    again = [part("eye", 20 * SECOND, "right")]
+    [_, together] = finals(*first, *again)
+
+    closed = score_shard(score(*first).state, None, None, NOON + HOUR)
+    later = score_shard(closed.state, patient_measurements(again), NONE_BEFORE, NOON + HOUR)
+    rows = [row for row in later.scores.to_pylist() if not row["live"]]
+
+    assert rows[-1]["window_start"] == together["window_start"]
+    assert rows[-1]["basis"] == together["basis"]
