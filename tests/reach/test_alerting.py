@@ -37,7 +37,7 @@ async def at_seven(ward: Bedside) -> str:
     return alert.alert_id
 
 
-# A2: worse after somebody acted
+# Worse after somebody acted
 
 
 @pytest.mark.parametrize("deed", ["seen-going", "known-expected", "claim", "escalate", "resolve", "reject", "suppress"])
@@ -144,7 +144,7 @@ async def test_with_a_flag_for_every_window_the_next_window_is_no_new_episode(wa
     assert alert.ended_at is not None
 
 
-# A17: wavering round the threshold
+# Wavering round the threshold
 
 
 async def test_a_score_that_wavers_gives_one_alert(ward: Bedside) -> None:
@@ -204,7 +204,7 @@ async def test_a_score_that_swings_by_two_points_unseen_does_not_begin_its_ladde
     assert kinds.count("reminder") >= 2
 
 
-# A18: charted by hand
+# Charted by hand
 
 
 @pytest.mark.parametrize(("late_minutes", "pages"), [(20, True), (50, True), (150, False)])
@@ -234,7 +234,7 @@ async def test_a_monitors_late_set_pages_nobody(ward: Bedside, late_minutes: int
     assert await ward.pages() == []
 
 
-# A21: left alone
+# Left alone
 
 
 async def test_an_alert_left_alone_never_falls_silent(ward: Bedside) -> None:
@@ -261,7 +261,7 @@ async def test_a_new_episode_after_the_cooldown_pages_again(ward: Bedside) -> No
     assert len(await ward.pages()) > before
 
 
-# A22: to whom, and for how long
+# To whom, and for how long
 
 
 @pytest.mark.parametrize("owner", ["ghost-user", "other-ward", "disabled", "admin"])
@@ -305,7 +305,7 @@ async def test_suppression_has_a_budget_and_an_end(ward: Bedside) -> None:
     assert len(await ward.pages()) > before
 
 
-# A13: the alert follows the patient
+# The alert follows the patient
 
 
 async def test_an_open_alert_follows_the_patient_to_another_ward(ward: Bedside) -> None:

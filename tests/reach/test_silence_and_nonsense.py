@@ -15,7 +15,7 @@ async def nonsense(ward: Bedside, value: float, *, minutes: int, vitals: tuple[s
         await ward.measure(*(Reading(vital, value, start + minute * MINUTE) for vital in vitals))
 
 
-# A1: impossible readings are no sign of life
+# Impossible readings are no sign of life
 
 
 @pytest.mark.parametrize("value", [0, -1, 1_000, float("nan")])
@@ -88,7 +88,7 @@ async def test_a_second_honest_device_makes_up_for_one_that_sends_zeros(ward: Be
     assert names((await ward.row()).doubtful_json) == []
 
 
-# A9, A10, A11: clocks ahead
+# Clocks ahead
 
 
 async def test_a_set_charted_ahead_is_held_visibly_and_scored_when_its_time_comes(ward: Bedside) -> None:
@@ -145,7 +145,7 @@ async def test_a_fast_clock_does_not_mask_an_honest_device(ward: Bedside) -> Non
     assert [alert.patient_id for alert in await ward.alerts()] == ["ann"]
 
 
-# A16: values that stand still
+# Values that stand still
 
 
 @pytest.mark.parametrize("every", [MINUTE, 20 * MINUTE, 30 * MINUTE])

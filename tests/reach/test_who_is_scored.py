@@ -123,7 +123,7 @@ async def test_a_context_that_comes_after_a_week_breaks_nothing(ward: Bedside) -
     assert (await ward.row()).status == "complete"
 
 
-# A8: few values, all red
+# Few values, all red
 
 
 @pytest.mark.parametrize(
