@@ -68,7 +68,7 @@ class AlertSettings(BaseModel):
         43_200, gt=0, description='How long an acknowledgement as "known-expected" quiets what is no worse.'
     )
     clear_after_seconds: float = Field(
-        1_800,
+        14_400,
         ge=0,
         description="How long a condition must be over before its alert closes; one that returns sooner goes on.",
     )

@@ -11,7 +11,7 @@ from pulseweir.warm_path.alert_commands import acknowledge, add_note, assign, cl
 from pulseweir.warm_path.alert_settings import AlertSettings, Rung
 from pulseweir.warm_path.alerts import Alert, Step, advance, delivered, take_fact
 
-CLEAR = 1_800 * SECOND
+CLEAR = int(AlertSettings().clear_after_seconds * 1_000_000)
 
 
 def climb(alert: Alert, seconds: float) -> Step:
@@ -121,14 +121,14 @@ def test_high_latches_until_acknowledged_and_is_listed_as_missed() -> None:
 
     assert seen is not None
     assert (seen.alert.state, seen.alert.next_step_at) == ("acknowledged", NOW + CLEAR)
-    assert climb(seen.alert, 1_800).alert.state == "auto-cleared"
+    assert climb(seen.alert, CLEAR // SECOND).alert.state == "auto-cleared"
 
 
 def test_an_acknowledged_alert_clears_when_its_condition_ends() -> None:
     seen = acknowledge(raised(), "nurse", "seen-going", NOW, SETTINGS)
     assert seen is not None
 
-    step = climb(take(fact(2, status="inactive", end_at=1), seen.alert).alert, 1_800)
+    step = climb(take(fact(2, status="inactive", end_at=1), seen.alert).alert, CLEAR // SECOND)
 
     assert (step.alert.state, step.alert.missed) == ("auto-cleared", False)
 
@@ -137,7 +137,7 @@ def test_a_medium_alert_clears_by_itself_and_counts_as_missed() -> None:
     ended = take(fact(2, status="inactive", end_at=1), raised(band="medium")).alert
     assert (ended.is_open, ended.next_step_at) == (True, NOW + CLEAR)
 
-    step = climb(ended, 1_800)
+    step = climb(ended, CLEAR // SECOND)
 
     assert (step.alert.state, step.alert.missed, step.pages) == ("auto-cleared", True, [])
 
