@@ -14,7 +14,7 @@ backfill. Two wards: in ``nobody`` no alert is ever acknowledged; in ``seen`` ev
 import argparse
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,12 @@ _COUNTS = {
 }
 
 
-def run(patients: int | None = None, hours: float = HOURS) -> list[dict[str, Any]]:
+def run(
+    patients: int | None = None, hours: float = HOURS, arrivals: Sequence[Arrival] = ARRIVALS
+) -> list[dict[str, Any]]:
     """One entry for every arrival and ward."""
     entries = []
-    for arrival in ARRIVALS:
+    for arrival in arrivals:
         options = RecordingOptions(patients=patients, hours=hours, order=arrival, live=True)
         plan = plan_recording("mimic3-demo", _recording(), START, options)
         rows = measurements(plan, arrival)
@@ -73,9 +75,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Alerts, pages and what was missed, per 100 bed-days.")
     parser.add_argument("--patients", type=int, default=None, help="Only the first so many.")
     parser.add_argument("--hours", type=float, default=HOURS, help="Only the first so many of each.")
+    parser.add_argument("--arrival", choices=ARRIVALS, action="append", help="Only this one.")
     parser.add_argument("--json", type=Path, default=None, help="File for the figures.")
     wanted = parser.parse_args()
-    entries = run(wanted.patients, wanted.hours)
+    entries = run(wanted.patients, wanted.hours, wanted.arrival or ARRIVALS)
     if wanted.json is not None:
         wanted.json.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
     print(table(entries))

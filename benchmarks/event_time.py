@@ -47,6 +47,8 @@ ARRIVES_AFTER = SECOND
 """A connected monitor's reading is with the hub so long after it was measured."""
 SETTLED_AFTER = 10 * MINUTE
 """So long after its last reading nothing of a recording is under way any more."""
+LOOKS_EVERY = 5 * MINUTE
+"""The stage of alerts looks for what no timer tells: patients of whom nothing is heard any more."""
 _MESSAGES_AT_ONCE = 1_000
 _NEVER = 2**62
 
@@ -257,9 +259,9 @@ class _Ward:
         await self._pass_time(max((now for now, _, _ in events), default=0) + 1)
 
     async def _pass_time(self, until: int) -> None:
-        """Timers of alerts, acknowledgements and a look a minute, in order, before `until`."""
+        """Timers of alerts, acknowledgements and looks of the stage, in order, before `until`."""
         while True:
-            step = min(self._next_step(), self._looked_at + MINUTE)
+            step = min(self._next_step(), self._looked_at + LOOKS_EVERY)
             deed = self._to_acknowledge[0][0] if self._to_acknowledge else _NEVER
             now = min(step, deed)
             if now >= until:
