@@ -1,7 +1,8 @@
 """Step 10: the readings of several patients laid out for looking up what was last known before an instant. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -38,14 +39,20 @@ class SourceMarks:
     rank: Integers
 
 
-def mark_sources(sources: Sequence[Source], settings: WindowSettings) -> SourceMarks:
+def mark_sources(sources: Iterable[Source], settings: WindowSettings) -> SourceMarks:
     """The marks of all known sources; one more at the end, so that there is always one."""
+    return _marks(tuple(sources), settings.hand_charted_types)
+
+
+@lru_cache(maxsize=4)
+def _marks(sources: tuple[Source, ...], hand_charted_types: tuple[str, ...]) -> SourceMarks:
+    """A shard meets new sources seldom and is scored often: they are looked at once."""
     devices: dict[str, int] = {}
     rank = np.zeros(len(sources) + 1, np.int64)
     rank[sorted(range(len(sources)), key=sources.__getitem__)] = np.arange(len(sources))
     return SourceMarks(
         np.array([*(one.type == ARTERIAL_TYPE for one in sources), False], np.bool_),
-        np.array([*(is_hand_charted(one.type, settings.hand_charted_types) for one in sources), False], np.bool_),
+        np.array([*(is_hand_charted(one.type, hand_charted_types) for one in sources), False], np.bool_),
         np.array([*(devices.setdefault(one.device_id, len(devices)) for one in sources), -1], np.int64),
         rank,
     )

@@ -230,7 +230,7 @@ class _Desk:
     def finish(self) -> ScoredShard:
         """Score every window that is due and return the new shard state."""
         self._turn_pages()
-        sources = mark_sources(list(self._sources), self._settings)
+        sources = mark_sources(self._sources, self._settings)
         bench = lay_out(self._merged.who, self._merged.readings, sources, self._settings)
         tables = [self._finals(bench), self._lives(bench)]
         state = ShardState(self._patients(), self._sources, self._contexts)
@@ -283,7 +283,7 @@ class _Desk:
         rows = np.flatnonzero(effective(self._merged.readings) == self._watermark[self._merged.who])
         backfill = np.zeros(len(self._names), np.bool_)
         newest = self._merged.readings[rows]
-        by_hand = mark_sources(list(self._sources), self._settings).by_hand[newest["source"]]
+        by_hand = mark_sources(self._sources, self._settings).by_hand[newest["source"]]
         old = newest["arrived"] - newest["occurred"] > late_after(by_hand, self._settings)
         backfill[self._merged.who[rows[old]]] = True
         return np.maximum(self._live_at + interval, np.where(backfill, self._touched_at + quiet, -NEVER))
