@@ -8,7 +8,8 @@ The recording is found through PULSEWEIR_TEST_DATA. Default rules, the first 72 
 
 Two arrivals: ``charted``, where every reading is with the hub a second after it was measured, as from a connected
 monitor; and ``stored``, as the recording says it was entered, a median of 15 minutes late, so that most of it is
-backfill. Two wards: in ``nobody`` no alert is ever acknowledged; in ``seen`` every message is, five minutes later.
+backfill. Three wards: in ``nobody`` no alert is ever acknowledged; in ``seen`` every message is, five minutes later,
+and nobody takes the alert over; in ``taken`` a nurse claims it then.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from typing import Any
 
 from benchmarks.burden_counts import MINUTE, count
 from benchmarks.event_signals import signals
-from benchmarks.event_time import SETTLED_AFTER, Arrival, alerted, measurements, scored
+from benchmarks.event_time import SETTLED_AFTER, Arrival, Nurse, alerted, measurements, scored
 from pulseweir.errors import RefuseToStart
 from pulseweir.ingest.recording import plan_recording
 from pulseweir.ingest.recording_plan import RecordingOptions, RecordingPlan
@@ -29,7 +30,7 @@ HOURS = 72.0
 START = 1_893_484_800_000_000
 """2030-01-01T08:00Z: every patient's first reading is moved here."""
 ARRIVALS: tuple[Arrival, ...] = ("charted", "stored")
-WARDS = {"nobody": None, "seen": 5 * MINUTE}
+WARDS = {"nobody": None, "seen": Nurse(5 * MINUTE), "taken": Nurse(5 * MINUTE, takes_over=True)}
 _ROOT = Path(__file__).parents[1]
 _ROWS = {
     "alerts_opened": "clinical alerts opened (interruptive)",
@@ -64,8 +65,8 @@ def run(
         told = scored(rows)
         spans = _spans(plan, rows.to_pydict())
         devices = signals(rows, {name: end - SETTLED_AFTER for name, (_, end) in spans.items()})
-        for ward, acknowledge_after in WARDS.items():
-            counted = count(alerted(told, acknowledge_after, devices), spans)
+        for ward, nurse in WARDS.items():
+            counted = count(alerted(told, nurse, devices), spans)
             entries.append({"arrival": arrival, "ward": ward, "rows": told.tallies, **counted})
     return entries
 

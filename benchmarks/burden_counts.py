@@ -15,7 +15,8 @@ KNOWN_TO_PAGED = 10 * MINUTE
 RISE_TO_PAGED = 5 * MINUTE
 RISE_POINTS = 2
 COOLDOWN = 30 * MINUTE
-"""So long inside the acceptable range, and what people were told before no longer covers what comes."""
+CLOSES_AFTER_WINDOWS = 2
+"""An episode is over after so many windows inside; what people were told in it covers the next for the cooldown."""
 SAME_PAGE_WITHIN = 60 * SECOND
 _DAY = 24 * 60 * MINUTE
 _ALERTING_BANDS = frozenset({"medium", "high"})
@@ -217,6 +218,7 @@ class _Told:
         self.score: float | None = None
         self.reds: frozenset[str] = frozenset()
         self._inside_since: int | None = None
+        self._inside = 0
 
     def is_worse(self, window: Window) -> bool:
         """Whether a window is 2 points or a new single 3 above it; anything is where nothing was told."""
@@ -225,15 +227,17 @@ class _Told:
         return (window.score or 0) >= self.score + RISE_POINTS or bool(window.reds - self.reds)
 
     def see(self, window: Window) -> None:
-        """Note a window inside the acceptable range: after the cooldown, nothing is told any more."""
+        """Note whether a window is inside the acceptable range."""
         if window.is_outside:
-            self._inside_since = None
+            self._inside_since, self._inside = None, 0
         elif window.score is not None:
             self._inside_since = self._inside_since or window.end
+            self._inside += 1
 
     def forget(self, window: Window) -> None:
-        """Before a window is judged: what was told long before it no longer counts."""
-        if self._inside_since is not None and window.end - self._inside_since > COOLDOWN:
+        """Before a window is judged: what was told of an episode that is over no longer counts after the cooldown."""
+        is_over = self._inside >= CLOSES_AFTER_WINDOWS
+        if is_over and self._inside_since is not None and window.end - self._inside_since > COOLDOWN:
             self.score, self.reds = None, frozenset()
 
     def tell(self, window: Window) -> None:

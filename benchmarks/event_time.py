@@ -21,7 +21,8 @@ from sqlalchemy import text
 
 from benchmarks.burden_counts import MINUTE, SECOND, Acknowledged, Happened, Opened, Page, Window
 from benchmarks.event_signals import SetClock
-from pulseweir.backends.repository import Repository
+from pulseweir.backends.repository import Repository, people
+from pulseweir.backends.repository.rows import UserRow
 from pulseweir.hot_path.flag import FlagSettings
 from pulseweir.hot_path.risk_output import RecordStage
 from pulseweir.hot_path.scored_window import scored_windows
@@ -47,10 +48,24 @@ ARRIVES_AFTER = SECOND
 """A connected monitor's reading is with the hub so long after it was measured."""
 SETTLED_AFTER = 10 * MINUTE
 """So long after its last reading nothing of a recording is under way any more."""
+NURSE = "nurse"
 LOOKS_EVERY = 5 * MINUTE
 """The stage of alerts looks for what no timer tells: patients of whom nothing is heard any more."""
 _MESSAGES_AT_ONCE = 1_000
 _NEVER = 2**62
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Nurse:
+    """What is done about every message.
+
+    Attributes:
+        after: So many microseconds later.
+        takes_over: The alert is claimed, which also acknowledges it; else it is acknowledged ("seen-going").
+    """
+
+    after: int
+    takes_over: bool = False
 
 
 class Told:
@@ -120,16 +135,22 @@ def scored(rows: pa.Table) -> Told:
     return told
 
 
-def alerted(told: Told, acknowledge_after: int | None, devices: Sequence[tuple[int, pa.Table]] = ()) -> Happened:
+def alerted(
+    told: Told,
+    nurse: Nurse | None,
+    devices: Sequence[tuple[int, pa.Table]] = (),
+    settings: AlertSettings | None = None,
+) -> Happened:
     """Record the scores, raise alerts and let time pass; nobody delivers the messages.
 
     Args:
         told: Scores by instant.
         devices: Facts about devices by instant.
-        acknowledge_after: Every message is acknowledged ("seen-going") so many microseconds later; None: nobody does.
+        settings: Of alerts; None: as installed.
+        nurse: Who answers every message; None: nobody does.
     """
     with tempfile.TemporaryDirectory(prefix="pulseweir-burden-", dir=_memory()) as folder:
-        ward = _Ward(Path(folder), acknowledge_after)
+        ward = _Ward(Path(folder), nurse, settings or AlertSettings())
         try:
             asyncio.run(ward.play(told.tables, devices))
         finally:
@@ -214,13 +235,16 @@ class _Caught:
 class _Ward:
     """Repository, Flags and alerts of one run."""
 
-    def __init__(self, folder: Path, acknowledge_after: int | None) -> None:
+    def __init__(self, folder: Path, nurse: Nurse | None, settings: AlertSettings) -> None:
         self.happened = Happened()
-        self._after = acknowledge_after
+        self._nurse = nurse
         self._clock, self._bus = SetClock(), _Caught()
         clock: Any = self._clock
         self._repository = Repository.open(f"sqlite:///{folder}/repository.sqlite", clock)
-        self._settings, self._notices = AlertSettings(), NoticeSettings()
+        self._settings, self._notices = settings, NoticeSettings()
+        with self._repository.writing() as transaction:
+            account = UserRow(user_name=NURSE, password_hash="", role="nurse", wards_json="null", created_at=0)
+            people.save_user(transaction, account)
         bus: Any = self._bus
         self._record = _made(
             RecordStage,
@@ -246,7 +270,7 @@ class _Ward:
     async def play(self, scores: Sequence[tuple[int, pa.Table]], devices: Sequence[tuple[int, pa.Table]]) -> None:
         """All that is told, in order, and between any two whatever time brings."""
         events = [(now, True, table) for now, table in scores] + [(now, False, table) for now, table in devices]
-        self._looked_at = min((now for now, _, _ in events), default=0)
+        self._looked_at = min((now for now, _, _ in events), default=0) if devices else _NEVER
         for now, is_scores, table in sorted(events, key=lambda one: one[:2]):
             await self._pass_time(now)
             self._put_clock(now)
@@ -261,7 +285,7 @@ class _Ward:
     async def _pass_time(self, until: int) -> None:
         """Timers of alerts, acknowledgements and looks of the stage, in order, before `until`."""
         while True:
-            step = min(self._next_step(), self._looked_at + LOOKS_EVERY)
+            step = min(self._next_step(), self._looked_at + LOOKS_EVERY, _NEVER)
             deed = self._to_acknowledge[0][0] if self._to_acknowledge else _NEVER
             now = min(step, deed)
             if now >= until:
@@ -271,7 +295,7 @@ class _Ward:
                 self._acknowledge(*heapq.heappop(self._to_acknowledge))
             else:
                 await self._coordination.tick()
-                self._looked_at = now
+                self._looked_at = now if self._looked_at < _NEVER else _NEVER
             self._note(now)
 
     def _put_clock(self, now: int) -> None:
@@ -285,11 +309,14 @@ class _Ward:
 
     def _acknowledge(self, now: int, alert_id: str, patient: str) -> None:
         """As a nurse would who goes to the patient; whoever was quicker leaves nothing to do."""
+        takes_over = self._nurse is not None and self._nurse.takes_over
 
         def deed(alert: Any) -> Any:  # noqa: ANN401 - an Alert and a Step of whichever release runs
-            if not alert.is_open or alert.acknowledged_at is not None:
+            if not alert.is_open or (alert.acknowledged_at is not None and not (takes_over and alert.owner is None)):
                 return None
-            return alert_commands.acknowledge(alert, "nurse", "seen-going", now, self._settings)
+            if takes_over:
+                return alert_commands.claim(alert, NURSE, now)
+            return alert_commands.acknowledge(alert, NURSE, "seen-going", now, self._settings)
 
         with self._repository.writing() as transaction:
             if change(transaction, alert_id, deed, self._notices) is not None:
@@ -327,8 +354,8 @@ class _Ward:
     def _sent(self, now: int, key: str, alert_id: str, patient: str, body: dict[str, Any]) -> None:
         content = msgspec.json.encode({name: value for name, value in body.items() if name != "key"}, order="sorted")
         self.happened.pages.append(Page(patient, alert_id, now, key, body["kind"], content.decode()))
-        if self._after is not None:
-            heapq.heappush(self._to_acknowledge, (now + self._after, alert_id, patient))
+        if self._nurse is not None:
+            heapq.heappush(self._to_acknowledge, (now + self._nurse.after, alert_id, patient))
 
 
 def _made(kind: Callable[..., Any], **known: Any) -> Any:  # noqa: ANN401 - stages of whichever release runs

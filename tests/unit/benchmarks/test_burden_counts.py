@@ -190,11 +190,17 @@ def test_an_acknowledgement_covers_what_was_known_then() -> None:
     assert numbers(happened)["rises"] == 0
 
 
-@pytest.mark.parametrize(("minute", "unpaged"), [(36, 0), (37, 1)])
-def test_after_half_an_hour_inside_nothing_covers_a_new_episode(minute: int, unpaged: int) -> None:
-    told, well, ill = window(5, 7), window(6, 1), window(minute, 7)
+@pytest.mark.parametrize(
+    ("well", "minute", "unpaged"),
+    [((6, 7), 36, 0), ((6, 7), 37, 1), ((6,), 50, 0)],
+    ids=["soon", "later", "same-episode"],
+)
+def test_half_an_hour_after_an_episode_nothing_covers_the_next(
+    well: tuple[int, ...], minute: int, unpaged: int
+) -> None:
+    told, ill = window(5, 7), window(minute, 7)
 
-    found = numbers(Happened([told, well, ill], [page(told.known_at)]))
+    found = numbers(Happened([told, *(window(one, 1) for one in well), ill], [page(told.known_at)]))
 
     assert (found["unpaged_episodes"], found["rises"]) == (unpaged, 0)
 

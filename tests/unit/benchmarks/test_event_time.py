@@ -2,7 +2,7 @@
 
 from benchmarks.alert_burden import START, table
 from benchmarks.burden_counts import MINUTE, SECOND, count
-from benchmarks.event_time import ARRIVES_AFTER, SETTLED_AFTER, alerted, measurements, scored
+from benchmarks.event_time import ARRIVES_AFTER, SETTLED_AFTER, Nurse, alerted, measurements, scored
 
 from pulseweir.ingest.recording_plan import PlannedMessage, RecordingPlan, monitor_body, plan_in_order
 from pulseweir.ingest.ward_setup import DeviceSetup, PatientSetup
@@ -60,7 +60,7 @@ def test_a_patient_who_turns_ill_is_paged_once_the_first_window_closes() -> None
 
 def test_time_passes_between_scores_and_acknowledgements_stop_the_ladder() -> None:
     told = scored(measurements(recording(), "charted"))
-    waited, seen = alerted(told, None), alerted(told, 2 * MINUTE)
+    waited, seen = alerted(told, None), alerted(told, Nurse(2 * MINUTE))
 
     first = waited.pages[0].at
     steps = [round((one.at - first) / SECOND) for one in waited.pages if one.kind == "escalation"]
