@@ -133,7 +133,8 @@ async def _demonstrate(house: LocalHouse, options: DemoOptions, stopping: asynci
     tell(
         f"{sums.messages_acknowledged} messages, {sums.measurements} measurements, {sums.observations} Observations, "
         f"{sums.risk_assessments} RiskAssessments, {sums.flags} Flags, {sums.alerts} alerts, "
-        f"{sums.notifications} notifications; unaccounted for: {sums.conservation_difference}"
+        f"{sums.notifications} notifications taken by a channel, {sums.notifications_untaken} by none; "
+        f"unaccounted for: {sums.conservation_difference}"
     )
     return sums
 

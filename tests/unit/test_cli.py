@@ -110,7 +110,7 @@ def test_status_names_every_role_and_group_and_ends_with_3_when_they_are_down(da
     assert answer.exit_code == 3
     assert {role["role"] for role in found["roles"]} == {"hub", "connector", "fhir", "scoring", "output", "web"}
     assert not any(role["running"] for role in found["roles"])
-    assert len(found["groups"]) == 10
+    assert len(found["groups"]) == 11
     assert call("status", *data).exit_code == 3
 
 

@@ -50,7 +50,8 @@ class Sums:
         risk_assessments: RiskAssessments in FHIR.
         flags: Flags in FHIR.
         alerts: Alerts raised.
-        notifications: Handed to a channel, the log channel included.
+        notifications: Taken by a channel that people look at.
+        notifications_untaken: Meant for people and taken by none, as where no channel is set up.
         quarantined: Rows that wait for a person, in both balances.
         filtered: Rows dropped by a named rule, in both balances.
         in_flight: Rows on their way, in both balances.
@@ -70,6 +71,7 @@ class Sums:
     flags: int
     alerts: int
     notifications: int
+    notifications_untaken: int
     quarantined: int
     filtered: int
     in_flight: int
@@ -109,7 +111,8 @@ async def add_up(
             risk_assessments=await fhir.count("RiskAssessment", {}),
             flags=await fhir.count("Flag", {}),
             alerts=await repository.read(alerts.count),
-            notifications=await repository.read(_sent),
+            notifications=await repository.read(_notifications, taken=True),
+            notifications_untaken=await repository.read(_notifications, taken=False),
             quarantined=sum(balance.quarantined for balance in both),
             filtered=sum(sum(balance.filtered.values()) for balance in both),
             in_flight=sum(balance.in_flight for balance in both),
@@ -124,5 +127,10 @@ async def add_up(
         await fhir.close()
 
 
-def _sent(transaction: Transaction) -> int:
-    return outbox.count(transaction).get((outbox.NOTIFICATION, outbox.SENT), 0)
+def _notifications(transaction: Transaction, *, taken: bool) -> int:
+    entries = outbox.count(transaction)
+    return sum(
+        number
+        for (kind, state), number in entries.items()
+        if kind == outbox.NOTIFICATION and (state == outbox.SENT) is taken
+    )

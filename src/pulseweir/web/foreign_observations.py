@@ -76,7 +76,7 @@ def number_in(quantity: object, vital: str) -> tuple[float | None, str]:
     the same has no number: 16 may be kPa or mmHg.
 
     >>> number_in({"value": 16, "system": UCUM, "code": "kPa"}, "systolic_bp")
-    (120.0, '')
+    (120.01, '')
     >>> number_in({"value": 101.3, "unit": "degF"}, "temperature"), number_in({"value": 16}, "systolic_bp")
     ((38.5, ''), (None, 'unit'))
     """

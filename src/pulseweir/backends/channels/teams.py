@@ -65,7 +65,7 @@ def escaped(text: str) -> str:
     r"""Text for a place where readers of cards look for markdown: every sign stands for itself.
 
     >>> escaped("1. *Ward* A_b"), escaped("charge-nurse")
-    ('1\\\\. \\\\*Ward\\\\* A\\\\_b', 'charge-nurse')
+    ('1\\. \\*Ward\\* A\\_b', 'charge-nurse')
     """
     marked = _MARKDOWN.sub(r"\\\1", text)
     return _LIST_MARK.sub(
