@@ -192,18 +192,6 @@ async def test_known_expected_outlasts_hours_in_between_and_ends_with_the_shift(
     assert len(await ward.pages()) > before
 
 
-async def test_a_score_that_swings_by_two_points_unseen_does_not_begin_its_ladder_anew(ward: Bedside) -> None:
-    for minute in range(90):
-        pressure = 95 if minute % 2 else 120
-        await ward.measure(*observed(minute * MINUTE, **SEVEN, systolic_bp=pressure))
-
-    assert [alert.updates > 0 for alert in await ward.ever()] == [True]
-    kinds = [page.kind for page in await ward.pages()]
-    assert kinds.count("page") <= 2
-    assert kinds.count("escalation") <= 3
-    assert kinds.count("reminder") >= 2
-
-
 # Charted by hand
 
 

@@ -141,11 +141,11 @@ class Step:
     def page(self, kind: str, role: str, now: int) -> None:
         """Send a message to a role; what it says is from now on what people were last told.
 
-        Until somebody has seen it, the worst that was told stands: a score that swings must not begin the ladder anew.
+        While a ladder is climbed the rungs are told of one thing: a score that swings must not begin it anew.
         """
         before = self.alert
         alert = replace(before, paged_at=max(now, (before.paged_at or 0) + 1), updated_at=now)
-        alert = told(alert) if alert.is_acknowledged else _told_the_worst(alert)
+        alert = told(alert) if kind == "reminder" else _told_the_worst(alert)
         number = alert.reminders if kind == "reminder" else alert.level
         run = "" if alert.ladder_since is None else f":{alert.paged_at}"
         self.alert = alert
